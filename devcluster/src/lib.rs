@@ -1,0 +1,1 @@
+//! A real, throw-away Kubernetes on this machine.

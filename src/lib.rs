@@ -1,0 +1,3 @@
+//! The `DatabaseClaim` operator.
+
+pub mod api;
