@@ -1,1 +1,3 @@
 //! A real, throw-away Kubernetes on this machine.
+
+pub mod image;
