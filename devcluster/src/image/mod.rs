@@ -79,7 +79,7 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Erro
 
 /// An empty folder of one test's own.
 #[cfg(test)]
-fn test_folder(name: &str) -> PathBuf {
+pub(crate) fn test_folder(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("devcluster-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     folder
