@@ -1,1 +1,4 @@
 //! A real, throw-away Kubernetes on this machine.
+
+pub mod image;
+pub mod storage;
