@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
     group = "platform.acme.com",
     version = "v1",
     kind = "DatabaseClaim",
+    doc = "A database, asked for by an application team and kept running by the operator.",
     plural = "databaseclaims",
     singular = "databaseclaim",
     shortname = "dbclaim",
