@@ -1,3 +1,4 @@
 //! The `DatabaseClaim` operator.
 
+pub mod agent;
 pub mod api;
