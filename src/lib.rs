@@ -1,5 +1,6 @@
 //! The `DatabaseClaim` operator. Modules in reading order.
 
+pub mod agent;
 pub mod api;
 pub mod apply;
 pub mod claim;
