@@ -1,4 +1,5 @@
 //! A real, throw-away Kubernetes on this machine.
 
 pub mod image;
+pub mod operator;
 pub mod storage;
