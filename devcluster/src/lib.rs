@@ -22,6 +22,7 @@ mod leftovers;
 mod mounts;
 mod network;
 mod node;
+pub mod operator;
 mod pki;
 mod prerequisites;
 mod process;

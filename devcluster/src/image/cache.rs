@@ -10,13 +10,13 @@ use super::{Error, Progress, io_error, oci};
 
 /// A folder of finished archives.
 #[derive(Debug)]
-pub(super) struct Cache {
+pub(crate) struct Cache {
     folder: PathBuf,
 }
 
 impl Cache {
     /// The user's own: `${XDG_CACHE_HOME:-~/.cache}/dbclaim/devcluster/images`.
-    pub(super) fn of_user() -> Result<Self, Error> {
+    pub(crate) fn of_user() -> Result<Self, Error> {
         let absolute = |name| {
             std::env::var_os(name)
                 .map(PathBuf::from)
@@ -29,7 +29,7 @@ impl Cache {
     }
 
     /// One at a place of the caller's choice.
-    pub(super) fn at(folder: PathBuf) -> Self {
+    pub(crate) fn at(folder: PathBuf) -> Self {
         Self { folder }
     }
 
@@ -37,14 +37,14 @@ impl Cache {
     ///
     /// `build` gets an empty scratch folder that is removed afterwards, and the path at which it has to
     /// leave the archive.
-    pub(super) fn get_or_build(
+    pub(crate) fn get_or_build(
         &self,
         name: &str,
         recipe: &str,
         progress: Progress<'_>,
         build: impl FnOnce(&Path, &Path, Progress<'_>) -> Result<(), Error>,
     ) -> Result<PathBuf, Error> {
-        let key: String = oci::sha256_of_bytes(recipe.as_bytes()).chars().take(12).collect();
+        let key = cache_key(recipe);
         let finished = self.folder.join(format!("{name}-{key}.tar"));
         if finished.exists() {
             return Ok(finished);
@@ -65,6 +65,11 @@ impl Cache {
         remove_folder(&scratch)?;
         outcome.map(|()| finished)
     }
+}
+
+/// What stands for a recipe in an archive's name: twelve hexadecimal digits.
+pub(crate) fn cache_key(recipe: &str) -> String {
+    oci::sha256_of_bytes(recipe.as_bytes()).chars().take(12).collect()
 }
 
 /// The lock is held until the returned file is dropped, also when the process dies.

@@ -9,13 +9,16 @@
 mod cache;
 mod engine;
 pub mod oci;
+mod operator;
 mod pause;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
+pub(crate) use cache::{Cache, cache_key};
 pub use engine::{ENGINE_REFERENCES, engine_archive};
+pub use operator::operator_archive;
 pub use pause::{PAUSE_REFERENCE, pause_archive};
 
 /// Told one short sentence at each step of a build, for whoever waits at the terminal.
