@@ -1,0 +1,34 @@
+# The commands that people use often; `just` lists them.
+
+_default:
+    @just --list
+
+# Format everything.
+fmt:
+    cargo fmt --all
+
+# What CI says about style.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# All tests that this machine can run.
+test:
+    cargo test --workspace
+
+# Generate the CRDs, for people and for the chart.
+crds:
+    cargo run --quiet -- crd > crds/databaseclaims.platform.acme.com.yaml
+    cp crds/*.yaml charts/dbclaim/files/crds/
+
+# A Kubernetes on this machine until Ctrl-C.
+up:
+    cargo devcluster up --profile node
+
+# The demo.
+demo:
+    cargo demo
+
+# Everything that CI does.
+ci:
+    bash .ci/run

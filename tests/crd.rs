@@ -1,0 +1,21 @@
+//! What is generated and committed is what the types say.
+
+use std::path::Path;
+
+/// Both copies: the one for people and GitOps, and the chart's.
+const COPIES: [&str; 2] =
+    ["crds/databaseclaims.platform.acme.com.yaml", "charts/dbclaim/files/crds/databaseclaims.platform.acme.com.yaml"];
+
+#[test]
+fn the_committed_crd_is_fresh() {
+    let generated = dbclaim::api::crd::yaml().unwrap();
+    for copy in COPIES {
+        let committed = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(copy)).unwrap();
+        assert!(committed == generated, "{copy} is stale; run `just crds`");
+    }
+}
+
+#[test]
+fn no_field_is_nullable() {
+    assert!(!dbclaim::api::crd::yaml().unwrap().contains("nullable"), "null would slip past transition rules");
+}
