@@ -1,6 +1,4 @@
 //! `cargo demo`: from a fresh clone to an answered query on a real Kubernetes.
-
-#![expect(missing_docs, reason = "a program")]
 #![expect(unreachable_pub, reason = "modules of one program")]
 #![expect(clippy::print_stdout, reason = "its purpose is to print")]
 
