@@ -26,6 +26,9 @@ use error::{Class, Error};
 use memory::Memory;
 use watches::Watches;
 
+/// How long passes that are under way may take to end after a stop.
+const DRAIN: Duration = Duration::from_secs(15);
+
 /// How the controller works.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -132,18 +135,23 @@ pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: Ca
             .map(Ok::<_, Infallible>)
             .take_until(stop.clone().cancelled_owned());
         let pace = controller::Config::default().concurrency(config.concurrency);
-        applier(pass, error_policy, context, store, Box::pin(queue), pace)
-            .for_each(|result| {
-                match result {
-                    // A claim that went away while it was queued.
-                    Ok(_)
-                    | Err(controller::Error::ObjectNotFound(_) | controller::Error::ReconcilerFailed(..)) => {
-                    }
-                    Err(error) => tracing::warn!(%error, "the queue failed"),
-                }
-                std::future::ready(())
-            })
-            .await;
+        let passes = applier(pass, error_policy, context, store, Box::pin(queue), pace).for_each(|result| {
+            match result {
+                // A claim that went away while it was queued.
+                Ok(_) | Err(controller::Error::ObjectNotFound(_) | controller::Error::ReconcilerFailed(..)) => {}
+                Err(error) => tracing::warn!(%error, "the queue failed"),
+            }
+            std::future::ready(())
+        });
+        // kube's runner never ends when it is stopped before its first list is complete.
+        let overdue = async {
+            stop.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            () = passes => {}
+            () = overdue => tracing::warn!("passes did not end within {DRAIN:?}; they are dropped"),
+        }
     }
     stop.cancel();
     tracker.wait().await;

@@ -1,0 +1,129 @@
+//! Real Pods, real engines, a real client: every scenario on every engine, on one cluster with the operator as a
+//! Deployment under its own ServiceAccount, in namespaces that enforce Pod Security `restricted`.
+
+#![allow(unreachable_pub, reason = "modules of one program")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod audit;
+#[path = "../../demo/binding.rs"]
+mod binding;
+mod engines;
+mod life;
+mod processes;
+mod serving;
+#[path = "../../demo/stage.rs"]
+mod stage;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use devcluster::{Progress, with_interrupt};
+use engines::Engine;
+use futures::future::BoxFuture;
+use libtest_mimic::{Arguments, Trial};
+use stage::Stage;
+use tokio::runtime::Runtime;
+use world::{Scene, World};
+
+type Scenario = fn(Scene) -> BoxFuture<'static, ()>;
+
+/// The table: every scenario runs on every engine.
+macro_rules! scenarios {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        const SCENARIOS: &[(&str, Scenario)] =
+            &[$((concat!(stringify!($module), "::", stringify!($name)), |scene| Box::pin($module::$name(scene)))),*];
+    };
+}
+
+scenarios![
+    serving::a_client_needs_nothing_but_the_secret,
+    serving::fencer_and_agent_stay_under_6_mb,
+    serving::a_ready_claim_costs_no_writes,
+    serving::a_restarted_operator_writes_nothing,
+    serving::a_new_team_is_labelled_without_a_restart,
+    serving::storage_grows_while_serving,
+    life::a_deleted_pod_comes_back_with_every_row,
+    life::a_killed_agent_leaves_the_database_running,
+    life::a_killed_container_recovers_every_row,
+    life::an_operator_killed_again_and_again_ends_in_the_same_claim,
+    life::children_deleted_by_hand_come_back,
+    life::a_deleted_secret_comes_back_with_the_same_password,
+    life::a_claim_made_again_has_its_data_and_password_back,
+    life::deletion_policy_delete_removes_volume_and_secrets,
+    life::an_emptied_volume_is_blocked_and_never_initialised,
+    life::a_foreign_volume_is_left_alone,
+    life::a_volume_of_another_version_is_refused,
+];
+
+/// Scenarios wait more than they work, so there are more of them at once than cores.
+const SIDE_BY_SIDE: usize = 4;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(SIDE_BY_SIDE);
+    let skipped = why_not();
+    if arguments.list || skipped.is_some() {
+        return list_or_skip(&arguments, skipped);
+    }
+    let runtime = Arc::new(Runtime::new().expect("a runtime"));
+    match runtime.block_on(with_interrupt(run(&runtime, arguments))) {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => {
+            eprintln!("the cluster for the node tests could not be set up: {error:#}");
+            ExitCode::FAILURE
+        }
+        Err(interrupted) => {
+            eprintln!("{interrupted}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why nodes cannot run here.
+fn why_not() -> Option<&'static str> {
+    if !cfg!(target_os = "linux") {
+        Some("nodes need Linux")
+    } else if !rustix::process::geteuid().is_root() {
+        Some("nodes need root; run the tests as root, for example with sudo")
+    } else {
+        None
+    }
+}
+
+fn list_or_skip(arguments: &Arguments, skipped: Option<&str>) -> ExitCode {
+    if let Some(reason) = skipped {
+        eprintln!("node tests are skipped: {reason}");
+        if std::env::var_os("CI").is_some() {
+            eprintln!("with CI set, a skipped node test is a failure");
+            return ExitCode::FAILURE;
+        }
+    }
+    let trials = names().map(|(name, ..)| Trial::test(name, || Ok(())).with_ignored_flag(skipped.is_some()));
+    libtest_mimic::run(arguments, trials.collect()).exit_code()
+}
+
+fn names() -> impl Iterator<Item = (String, &'static str, Engine, Scenario)> {
+    Engine::ALL.into_iter().flat_map(|engine| {
+        SCENARIOS.iter().map(move |(name, scenario)| (format!("{}::{name}", engine.name()), *name, engine, *scenario))
+    })
+}
+
+async fn run(runtime: &Arc<Runtime>, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let stage = Stage::set(1, Progress::Stderr).await?;
+    let world = Arc::new(World { client: stage.cluster.client()?, stage });
+    let trials = names().map(|(name, scenario, engine, test)| {
+        let (runtime, world) = (runtime.clone(), world.clone());
+        Trial::test(name, move || {
+            let scene = scenario.rsplit("::").next().unwrap_or(scenario);
+            runtime.block_on(async { test(Scene::new(world, engine, scene).await).await });
+            Ok(())
+        })
+    });
+    let trials = trials.collect();
+    let conclusion = tokio::task::spawn_blocking(move || libtest_mimic::run(&arguments, trials)).await?;
+    if let Some(world) = Arc::into_inner(world) {
+        world.stage.cluster.stop().await?;
+    }
+    Ok(conclusion.exit_code())
+}

@@ -1,0 +1,196 @@
+//! What a scenario is given: a real cluster with the operator in it, and ways to ask and to break.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dbclaim::api::v1::DatabaseClaim;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::binding::Binding;
+use crate::engines::Engine;
+use crate::stage::Stage;
+
+/// Namespace of the operator.
+pub const OPERATOR_NAMESPACE: &str = devcluster::operator::NAMESPACE;
+/// How long anything may take before a test gives up. Generous: the machine may be busy; nothing is measured.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// One cluster for all scenarios.
+pub struct World {
+    pub stage: Stage,
+    pub client: Client,
+}
+
+/// A namespace of a scenario's own, with Pod Security `restricted` enforced, and an engine to try.
+pub struct Scene {
+    pub world: Arc<World>,
+    pub engine: Engine,
+    pub namespace: String,
+}
+
+/// Waits until `look` finds what it looks for; fails with what it saw last.
+pub async fn eventually<T, F, Fut>(what: &str, look: F) -> T
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<T, String>>,
+{
+    let started = Instant::now();
+    let mut pace = tokio::time::interval(Duration::from_millis(200));
+    loop {
+        pace.tick().await;
+        match look().await {
+            Ok(found) => return found,
+            Err(saw) if started.elapsed() > DEADLINE => panic!("{what}: not within {DEADLINE:?}; saw {saw}"),
+            Err(_) => {}
+        }
+    }
+}
+
+impl Scene {
+    pub async fn new(world: Arc<World>, engine: Engine, name: &str) -> Self {
+        let namespaces: Api<Namespace> = Api::all(world.client.clone());
+        let namespace = json!({"metadata": {
+            "generateName": format!("{}-", name.get(..name.len().min(40)).unwrap_or(name).replace('_', "-")),
+            "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+        }});
+        let namespace = serde_json::from_value(namespace).unwrap();
+        let made = namespaces.create(&PostParams::default(), &namespace).await.expect("a namespace can be made");
+        Self { namespace: made.name_any(), world, engine }
+    }
+
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.world.client.clone(), &self.namespace)
+    }
+
+    /// Applies a claim with the smallest spec and `changes` to it.
+    pub async fn apply(&self, name: &str, changes: Value) {
+        let mut spec = json!({"engine": self.engine.name(), "size": "small", "team": "checkout", "storage": "1Gi"});
+        for (key, value) in changes.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        let claim = json!({"apiVersion": "platform.acme.com/v1", "kind": "DatabaseClaim",
+            "metadata": {"name": name}, "spec": spec});
+        let applied = self.api::<DatabaseClaim>().patch(name, &PatchParams::apply("test"), &Patch::Apply(claim)).await;
+        applied.expect("the claim is accepted");
+    }
+
+    pub async fn claim(&self, name: &str) -> DatabaseClaim {
+        self.api::<DatabaseClaim>().get(name).await.expect("the claim is there")
+    }
+
+    /// Waits for Ready of the current generation.
+    pub async fn ready(&self, name: &str) {
+        self.condition(name, "Ready", "True", "Ready").await;
+    }
+
+    /// Waits for a condition of the current generation; returns its message.
+    pub async fn condition(&self, name: &str, type_: &str, status: &str, reason: &str) -> String {
+        eventually(&format!("{}/{name} {type_}={status} {reason}", self.namespace), || async {
+            let claim = self.api::<DatabaseClaim>().get(name).await.map_err(|error| error.to_string())?;
+            let conditions = claim.status.clone().unwrap_or_default().conditions;
+            conditions
+                .iter()
+                .find(|it| it.type_ == type_ && it.status == status && it.reason == reason)
+                .filter(|it| it.observed_generation == claim.metadata.generation)
+                .map(|it| it.message.clone())
+                .ok_or_else(|| format!("{conditions:#?}"))
+        })
+        .await
+    }
+
+    /// Waits until an object is gone.
+    pub async fn gone<K>(&self, name: &str)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    {
+        let api = self.api::<K>();
+        eventually(&format!("{} {name} gone", K::kind(&())), || async {
+            match api.get_metadata_opt(name).await {
+                Ok(None) => Ok(()),
+                Ok(Some(found)) => Err(format!("{:?}", found.metadata)),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until a Pod runs that is not `before`, and returns it.
+    pub async fn new_pod(&self, name: &str, before: &str) -> Pod {
+        let pods = self.api::<Pod>();
+        eventually(&format!("a Pod {name} other than {before}"), || async {
+            let pod = pods.get(name).await.map_err(|error| error.to_string())?;
+            let phase = pod.status.as_ref().and_then(|it| it.phase.clone()).unwrap_or_default();
+            let uid = pod.uid().unwrap_or_default();
+            if uid != before && phase == "Running" { Ok(pod) } else { Err(format!("{uid} {phase}")) }
+        })
+        .await
+    }
+
+    pub async fn delete_claim(&self, name: &str) {
+        self.api::<DatabaseClaim>().delete(name, &DeleteParams::default()).await.expect("the claim can be deleted");
+        self.gone::<DatabaseClaim>(name).await;
+    }
+
+    /// The binding Secret, and the address that its host resolves to.
+    pub async fn binding(&self, claim: &str) -> (Binding, IpAddr) {
+        let binding = Binding::read(&self.world.client, &self.namespace, claim).await.unwrap();
+        let address = self.world.stage.cluster.resolve(binding.get("host").unwrap()).await.unwrap();
+        (binding, address)
+    }
+
+    /// A client that has nothing but the binding Secret.
+    pub async fn connect(&self, claim: &str) -> tokio_postgres::Client {
+        let (binding, address) = self.binding(claim).await;
+        let port = binding.get("port").unwrap().parse().unwrap();
+        eventually("a connection through the Service", || async {
+            binding.connect(address, port).await.map_err(|error| format!("{error:#}"))
+        })
+        .await
+    }
+
+    /// A row that was committed.
+    pub async fn write(&self, claim: &str, row: &str) {
+        let client = self.connect(claim).await;
+        client.batch_execute("CREATE TABLE IF NOT EXISTS kept (row text PRIMARY KEY)").await.unwrap();
+        client.execute("INSERT INTO kept VALUES ($1)", &[&row]).await.unwrap();
+    }
+
+    /// All rows.
+    pub async fn rows(&self, claim: &str) -> Vec<String> {
+        let client = self.connect(claim).await;
+        let rows = client.query("SELECT row FROM kept ORDER BY row", &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+}
+
+impl World {
+    /// Pods of the operator.
+    pub async fn operators(&self) -> Vec<Pod> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
+        let pods = pods.list(&ListParams::default()).await.expect("Pods can be listed").items;
+        pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
+    }
+
+    /// SIGKILLs the operator's processes and removes its Pods, so that no restart backoff delays the next one.
+    pub async fn kill_operator(&self) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
+        for pod in self.operators().await {
+            for process in crate::processes::of_pod(&pod.uid().unwrap()) {
+                if process.command.starts_with("/dbclaim") {
+                    process.kill();
+                }
+            }
+            let _ = pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await;
+        }
+    }
+}
