@@ -1,2 +1,179 @@
-//! devcluster.
-fn main() {}
+//! The command line of devcluster.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use devcluster::{Cluster, Options, Profile, Progress, Running, with_interrupt};
+
+/// A real, throw-away Kubernetes on this machine.
+///
+/// The programs are built from source once and kept in the cache folder of this user. Programs of Kubernetes
+/// v1.36 in KUBEBUILDER_ASSETS or on PATH are used instead.
+#[derive(Debug, Parser)]
+#[command(name = "devcluster")]
+#[expect(
+    clippy::doc_markdown,
+    reason = "this is the text of --help, where backticks would show"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Start a cluster and keep it until Ctrl-C
+    Up {
+        /// How much of a cluster: `api` is the API server and the controllers, for any user; `node` runs pods and
+        /// needs root on Linux. `node` by default for root on Linux, else `api`
+        #[arg(long)]
+        profile: Option<ProfileName>,
+        /// How many nodes, 1 to 5
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+        nodes: u8,
+        /// The name that the other commands know the cluster by
+        #[arg(long, default_value = "default")]
+        name: String,
+    },
+    /// Stop a cluster, or remove what a killed one left behind
+    Down {
+        /// Which one; may be left out when there is only one
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List the clusters of this user
+    Status,
+    /// Print the line that makes a shell use a cluster: eval "$(devcluster env)"
+    Env {
+        /// Which one; may be left out when there is only one
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Make an image known to every node of a cluster
+    LoadImage {
+        /// An OCI archive (tar)
+        file: PathBuf,
+        /// Which cluster; may be left out when there is only one
+        #[arg(long)]
+        name: Option<String>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ProfileName {
+    Api,
+    Node,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse().action).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(action: Action) -> anyhow::Result<()> {
+    match action {
+        Action::Up { profile, nodes, name } => up(profile, nodes, name).await,
+        Action::Down { name } => {
+            let cluster = devcluster::find(name.as_deref())?;
+            let step = Progress::Stderr.step(format!("stopping {}", cluster.name()));
+            cluster.stop().await?;
+            step.finish();
+            Ok(())
+        }
+        Action::Status => status(),
+        Action::Env { name } => {
+            let cluster = devcluster::find(name.as_deref())?;
+            println!("export KUBECONFIG={}", cluster.kubeconfig().display());
+            Ok(())
+        }
+        Action::LoadImage { file, name } => {
+            let cluster = devcluster::find(name.as_deref())?;
+            let step = Progress::Stderr.step(format!("loading {} into {}", file.display(), cluster.name()));
+            cluster.load_image(&file, Progress::Stderr).await?;
+            step.finish();
+            Ok(())
+        }
+    }
+}
+
+async fn up(profile: Option<ProfileName>, nodes: u8, name: String) -> anyhow::Result<()> {
+    let can_run_nodes = cfg!(target_os = "linux") && rustix::process::geteuid().is_root();
+    let profile = match profile {
+        Some(ProfileName::Node) => Profile::Node { nodes },
+        None if can_run_nodes => Profile::Node { nodes },
+        Some(ProfileName::Api) | None => Profile::Api,
+    };
+    let options = Options {
+        profile,
+        name: Some(name),
+        progress: Progress::Stderr,
+    };
+    let outcome = with_interrupt(async {
+        let cluster = Cluster::start(options).await?;
+        explain(&cluster);
+        Err::<(), _>(anyhow::Error::from(cluster.failed().await))
+    })
+    .await;
+    match outcome {
+        // The cluster was dropped, and so removed, together with the work that was interrupted.
+        Err(devcluster::Interrupted::Signal) => {
+            Progress::Stderr.say("stopped");
+            Ok(())
+        }
+        other => other?,
+    }
+}
+
+fn explain(cluster: &Cluster) {
+    println!();
+    println!("  export KUBECONFIG={}", cluster.kubeconfig().display());
+    println!(
+        "  export PATH={}:$PATH",
+        cluster
+            .program("kubectl")
+            .parent()
+            .unwrap_or(cluster.dir())
+            .display()
+    );
+    println!("  kubectl get all --all-namespaces");
+    println!();
+    println!("logs of its programs: {}", cluster.dir().join("log").display());
+    if let Some(dns) = cluster.dns() {
+        println!("names of the cluster: DNS server {dns}; pods and Services are reachable from here");
+    }
+    println!("Ctrl-C stops the cluster.");
+}
+
+fn status() -> anyhow::Result<()> {
+    let clusters = devcluster::list()?;
+    if clusters.is_empty() {
+        println!("no clusters");
+    }
+    for cluster in &clusters {
+        println!("{}", described(cluster));
+    }
+    Ok(())
+}
+
+fn described(cluster: &Running) -> String {
+    let profile = match cluster.profile() {
+        Profile::Api => "api".to_owned(),
+        Profile::Node { nodes } => format!("node, {nodes} node(s)"),
+    };
+    let owner = match cluster.owner() {
+        Some(owner) => format!("run by process {owner}"),
+        None => "left behind by a killed process; the next start or `down` removes it".to_owned(),
+    };
+    format!(
+        "{}: {profile}, since {:.0}, {owner}\n  KUBECONFIG={}",
+        cluster.name(),
+        cluster.started(),
+        cluster.kubeconfig().display()
+    )
+}
