@@ -7,8 +7,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use devcluster::operator;
+use devcluster::operator::{self, InstallError, Installation};
+use devcluster::{Cluster, Options, Progress, programs};
+use serde_json::json;
 
 /// The layer's files with their modes, and the image's name.
 fn look_into(archive: &Path) -> Result<(BTreeMap<String, u32>, String)> {
@@ -55,4 +59,52 @@ fn the_same_programs_are_the_same_image() -> Result<()> {
         "{files:?}"
     );
     Ok(())
+}
+
+/// Without nodes no Pod can run: that is what the error has to say, and the chart has to be accepted.
+async fn install_where_nothing_runs(cluster: &Cluster) -> Result<()> {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/dbclaim");
+    let helm = programs::tool("helm", Progress::Silent).await?;
+    let installation = Installation {
+        kubeconfig: cluster.kubeconfig(),
+        context: None,
+        helm: &helm,
+        chart: &chart,
+        image: "devcluster.local/dbclaim:0123456789ab",
+        values: &json!({"log": {"level": "debug"}}),
+        deadline: Duration::from_secs(2),
+    };
+    let outcome = operator::install(installation).await;
+    let Err(InstallError::NotAvailable { seen, .. }) = outcome else {
+        anyhow::bail!("{outcome:?}")
+    };
+    ensure!(
+        seen.contains("Deployment Available=False") && seen.contains("is Pending"),
+        "{seen}"
+    );
+
+    let wrong = Installation {
+        values: &json!({"logs": {}}),
+        ..installation
+    };
+    let outcome = operator::install(wrong).await;
+    let Err(InstallError::Helm { said, .. }) = outcome else {
+        anyhow::bail!("{outcome:?}")
+    };
+    ensure!(said.contains("logs"), "{said}");
+    let outcome = operator::install(Installation {
+        image: "localhost:5000/dbclaim",
+        ..installation
+    })
+    .await;
+    ensure!(matches!(outcome, Err(InstallError::Untagged(_))), "{outcome:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_that_does_not_start_is_described() -> Result<()> {
+    let cluster = Cluster::start(Options::default()).await?;
+    let outcome = install_where_nothing_runs(&cluster).await;
+    cluster.stop().await?;
+    outcome
 }
