@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use devcluster::operator::{self, InstallError, Installation};
-use devcluster::{Cluster, Options, Progress, programs};
+use devcluster::{Cluster, Options, Profile, Progress, programs};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
 use serde_json::json;
 
 /// The layer's files with their modes, and the image's name.
@@ -106,5 +108,57 @@ async fn an_operator_that_does_not_start_is_described() -> Result<()> {
     let cluster = Cluster::start(Options::default()).await?;
     let outcome = install_where_nothing_runs(&cluster).await;
     cluster.stop().await?;
+    outcome
+}
+
+/// Installs the operator on a real node, and then once more, which must not restart it.
+async fn install_twice(cluster: &Cluster, archive: &Path, image: &str) -> Result<()> {
+    cluster.load_image(archive).await?;
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/dbclaim");
+    let helm = programs::tool("helm", Progress::Silent).await?;
+    let installation = Installation {
+        kubeconfig: cluster.kubeconfig(),
+        context: None,
+        helm: &helm,
+        chart: &chart,
+        image,
+        values: &json!(null),
+        deadline: Duration::from_secs(60),
+    };
+    operator::install(installation).await?;
+    let deployments: Api<Deployment> = Api::namespaced(cluster.client()?, operator::NAMESPACE);
+    let first = deployments.get("dbclaim").await?;
+    operator::install(installation).await?;
+    let second = deployments.get("dbclaim").await?;
+    ensure!(
+        first.metadata.generation == second.metadata.generation,
+        "the second install changed the Deployment"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_operator_serves_from_its_image_under_restricted() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        ensure!(
+            std::env::var_os("CI").is_none(),
+            "in CI this test must run, and nodes need root"
+        );
+        eprintln!("skipped: nodes need root");
+        return Ok(());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cache = std::env::temp_dir().join(format!("devcluster-{}-installed", std::process::id()));
+    let folder = cache.clone();
+    let build = move || operator::build_image(&root, &folder, &mut |step| eprintln!("{step}"));
+    let (archive, image) = tokio::task::spawn_blocking(build).await??;
+    let cluster = Cluster::start(Options {
+        profile: Profile::Node { nodes: 1 },
+        ..Options::default()
+    })
+    .await?;
+    let outcome = install_twice(&cluster, &archive, &image).await;
+    cluster.stop().await?;
+    std::fs::remove_dir_all(cache)?;
     outcome
 }
