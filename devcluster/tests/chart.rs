@@ -1,4 +1,4 @@
-//! The chart carries the same definitions as the repository.
+//! The chart carries the same definitions as the repository, and helm has nothing to say against it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,5 +33,18 @@ fn the_chart_has_exactly_the_definitions_that_were_generated() -> Result<()> {
         generated == charted,
         "charts/dbclaim/files/crds differs from crds: run `just crds`"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn helm_accepts_the_chart() -> Result<()> {
+    let helm = devcluster::programs::tool("helm", devcluster::Progress::Silent).await?;
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/dbclaim");
+    let output = std::process::Command::new(helm)
+        .args(["lint", "--strict"])
+        .arg(chart)
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{said}");
     Ok(())
 }

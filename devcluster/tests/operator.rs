@@ -7,8 +7,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use devcluster::operator;
+use devcluster::operator::{self, InstallError, Installation};
+use devcluster::{Cluster, Options, Profile, Progress, programs};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
+use serde_json::json;
 
 /// The layer's files with their modes, and the image's name.
 fn look_into(archive: &Path) -> Result<(BTreeMap<String, u32>, String)> {
@@ -55,4 +61,104 @@ fn the_same_programs_are_the_same_image() -> Result<()> {
         "{files:?}"
     );
     Ok(())
+}
+
+/// Without nodes no Pod can run: that is what the error has to say, and the chart has to be accepted.
+async fn install_where_nothing_runs(cluster: &Cluster) -> Result<()> {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/dbclaim");
+    let helm = programs::tool("helm", Progress::Silent).await?;
+    let installation = Installation {
+        kubeconfig: cluster.kubeconfig(),
+        context: None,
+        helm: &helm,
+        chart: &chart,
+        image: "devcluster.local/dbclaim:0123456789ab",
+        values: &json!({"log": {"level": "debug"}}),
+        deadline: Duration::from_secs(2),
+    };
+    let outcome = operator::install(installation).await;
+    let Err(InstallError::NotAvailable { seen, .. }) = outcome else {
+        anyhow::bail!("{outcome:?}")
+    };
+    ensure!(
+        seen.contains("Deployment Available=False") && seen.contains("is Pending"),
+        "{seen}"
+    );
+
+    let wrong = Installation {
+        values: &json!({"logs": {}}),
+        ..installation
+    };
+    let outcome = operator::install(wrong).await;
+    let Err(InstallError::Helm { said, .. }) = outcome else {
+        anyhow::bail!("{outcome:?}")
+    };
+    ensure!(said.contains("logs"), "{said}");
+    let outcome = operator::install(Installation {
+        image: "localhost:5000/dbclaim",
+        ..installation
+    })
+    .await;
+    ensure!(matches!(outcome, Err(InstallError::Untagged(_))), "{outcome:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_that_does_not_start_is_described() -> Result<()> {
+    let cluster = Cluster::start(Options::default()).await?;
+    let outcome = install_where_nothing_runs(&cluster).await;
+    cluster.stop().await?;
+    outcome
+}
+
+/// Installs the operator on a real node, and then once more, which must not restart it.
+async fn install_twice(cluster: &Cluster, archive: &Path, image: &str) -> Result<()> {
+    cluster.load_image(archive).await?;
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/dbclaim");
+    let helm = programs::tool("helm", Progress::Silent).await?;
+    let installation = Installation {
+        kubeconfig: cluster.kubeconfig(),
+        context: None,
+        helm: &helm,
+        chart: &chart,
+        image,
+        values: &json!(null),
+        deadline: Duration::from_secs(60),
+    };
+    operator::install(installation).await?;
+    let deployments: Api<Deployment> = Api::namespaced(cluster.client()?, operator::NAMESPACE);
+    let first = deployments.get("dbclaim").await?;
+    operator::install(installation).await?;
+    let second = deployments.get("dbclaim").await?;
+    ensure!(
+        first.metadata.generation == second.metadata.generation,
+        "the second install changed the Deployment"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_operator_serves_from_its_image_under_restricted() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        ensure!(
+            std::env::var_os("CI").is_none(),
+            "in CI this test must run, and nodes need root"
+        );
+        eprintln!("skipped: nodes need root");
+        return Ok(());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cache = std::env::temp_dir().join(format!("devcluster-{}-installed", std::process::id()));
+    let folder = cache.clone();
+    let build = move || operator::build_image(&root, &folder, &mut |step| eprintln!("{step}"));
+    let (archive, image) = tokio::task::spawn_blocking(build).await??;
+    let cluster = Cluster::start(Options {
+        profile: Profile::Node { nodes: 1 },
+        ..Options::default()
+    })
+    .await?;
+    let outcome = install_twice(&cluster, &archive, &image).await;
+    cluster.stop().await?;
+    std::fs::remove_dir_all(cache)?;
+    outcome
 }

@@ -1,20 +1,22 @@
 //! Claims are bound, grown, refused and removed through a real API server and volume controller.
 //!
-//! The test plays the scheduler: it names the node on the claim. So no node has to run.
+//! The first test plays the scheduler: it names the node on the claim, so no node has to run. The second one
+//! has a real node, on which an unprivileged Pod uses the volume.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use devcluster::storage::{CLASS, FIXED_CLASS, Provisioner};
+use devcluster::{Cluster, Options, Profile};
 use futures::TryStreamExt;
-use k8s_openapi::api::core::v1::{Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, LogParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -224,36 +226,130 @@ async fn everything(run: &Run) -> Result<()> {
     a_deleted_claim_takes_volume_and_folder_with_it(run).await
 }
 
-/// A cluster of its own; `None` where there is none to be had.
-async fn client() -> Result<Option<Client>> {
-    let Some(kubeconfig) = std::env::var_os("DEVCLUSTER_TEST_KUBECONFIG") else {
-        eprintln!("skipped: DEVCLUSTER_TEST_KUBECONFIG names no empty cluster");
-        return Ok(None);
-    };
-    let kubeconfig = kube::config::Kubeconfig::read_from(Path::new(&kubeconfig))?;
-    let config =
-        Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
-    Ok(Some(Client::try_from(config)?))
-}
-
 #[tokio::test]
 async fn volumes_follow_their_claims() -> Result<()> {
-    let Some(client) = client().await? else {
-        return Ok(());
-    };
-    let volumes = std::env::temp_dir().join(format!("devcluster-{}-volumes", std::process::id()));
-    std::fs::create_dir(&volumes)?;
+    let cluster = Cluster::start(Options::default()).await?;
+    let volumes = cluster.dir().join("volumes");
     let shutdown = CancellationToken::new();
-    let provisioner = Provisioner::spawn(client.clone(), volumes.clone(), shutdown.clone());
+    let provisioner = Provisioner::spawn(cluster.client()?, volumes.clone(), shutdown.clone());
     let outcome = everything(&Run {
-        client,
-        volumes: volumes.clone(),
+        client: cluster.client()?,
+        volumes,
     })
     .await;
     shutdown.cancel();
-    tokio::time::timeout(DEADLINE, provisioner)
+    let stopped = tokio::time::timeout(DEADLINE, provisioner).await;
+    cluster.stop().await?;
+    outcome?;
+    stopped.context("the provisioner does not stop")??;
+    Ok(())
+}
+
+/// A program as an unprivileged user who owns nothing, in a namespace that enforces `restricted`.
+const WRITER: &str = r#"{
+    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "writer"},
+    "spec": {
+        "terminationGracePeriodSeconds": 0,
+        "securityContext": {
+            "runAsNonRoot": true, "runAsUser": 999, "runAsGroup": 999, "seccompProfile": {"type": "RuntimeDefault"},
+            "fsGroup": 999, "fsGroupChangePolicy": "OnRootMismatch"
+        },
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+        "containers": [{
+            "name": "writer", "image": "docker.io/library/postgres:17",
+            "command": ["sh", "-c", "mkdir -m 0700 /volume/pgdata && initdb /volume/pgdata && exec sleep 600"],
+            "readinessProbe": {"exec": {"command": ["test", "-s", "/volume/pgdata/PG_VERSION"]}, "periodSeconds": 1},
+            "volumeMounts": [{"name": "data", "mountPath": "/volume"}],
+            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}
+        }]
+    }
+}"#;
+
+/// What the scheduler, the kubelet and the provisioner make of a volume together.
+async fn a_pod_writes_to_a_volume_that_grows_under_it(cluster: &Cluster) -> Result<()> {
+    let run = Run {
+        client: cluster.client()?,
+        volumes: cluster.dir().join("volumes"),
+    };
+    let reference = "docker.io/library/postgres:17";
+    let archive =
+        tokio::task::spawn_blocking(|| devcluster::image::engine_archive(reference, &mut |_| ())).await??;
+    cluster.load_image(&archive).await?;
+    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE, "labels": labels}}))?;
+    Api::<Namespace>::all(run.client.clone())
+        .create(&PostParams::default(), &namespace)
+        .await?;
+    let claim = json!({
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    });
+    run.claims()
+        .create(&PostParams::default(), &serde_json::from_value(claim)?)
+        .await?;
+    let pods: Api<Pod> = Api::namespaced(run.client.clone(), NAMESPACE);
+    pods.create(&PostParams::default(), &serde_json::from_str(WRITER)?)
+        .await?;
+    let ready = |pod: Option<&Pod>| {
+        let conditions = pod.and_then(|pod| pod.status.as_ref()?.conditions.as_ref());
+        conditions
+            .into_iter()
+            .flatten()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    };
+    if tokio::time::timeout(DEADLINE, await_condition(pods.clone(), "writer", ready))
         .await
-        .context("the provisioner does not stop")??;
-    std::fs::remove_dir_all(volumes)?;
+        .is_err()
+    {
+        let log = pods.logs("writer", &LogParams::default()).await;
+        anyhow::bail!(
+            "the Pod does not write: {:#?}\n{log:?}",
+            pods.get("writer").await?.status
+        );
+    }
+    run.resize("data", "2Gi").await?;
+    run.claim("data", "2Gi", |claim| capacity(claim) == Some("2Gi"))
+        .await?;
+    pods.delete("writer", &DeleteParams::default()).await?;
+    a_deleted_claim_takes_everything_with_it(&run).await
+}
+
+async fn a_deleted_claim_takes_everything_with_it(run: &Run) -> Result<()> {
+    let claim = run.claims().get("data").await?;
+    let volume = claim
+        .spec
+        .and_then(|spec| spec.volume_name)
+        .context("no volume name")?;
+    let uid = run.volumes().get(&volume).await?.metadata.uid.context("no uid")?;
+    run.claims().delete("data", &DeleteParams::default()).await?;
+    let gone = await_condition(run.volumes(), &volume, conditions::is_deleted(&uid));
+    tokio::time::timeout(DEADLINE, gone)
+        .await
+        .with_context(|| format!("{volume} is still there"))??;
+    for node in std::fs::read_dir(&run.volumes)? {
+        let left = std::fs::read_dir(node?.path())?.count();
+        ensure!(left == 0, "{left} folders are left");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unprivileged_pod_writes_through_fs_group() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        ensure!(
+            std::env::var_os("CI").is_none(),
+            "in CI this test must run, and nodes need root"
+        );
+        eprintln!("skipped: nodes need root");
+        return Ok(());
+    }
+    let profile = Profile::Node { nodes: 1 };
+    let cluster = Cluster::start(Options {
+        profile,
+        ..Options::default()
+    })
+    .await?;
+    let outcome = a_pod_writes_to_a_volume_that_grows_under_it(&cluster).await;
+    cluster.stop().await?;
     outcome
 }
