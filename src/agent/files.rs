@@ -24,7 +24,7 @@ impl Mounted {
     pub(super) fn new(root: &Root) -> Self {
         Self {
             member: Watched::new(&root.config(), path::MEMBER_FILE, parse_versioned),
-            credentials: Watched::new(&root.credentials(), path::CREDENTIALS_FILE, parse_versioned),
+            credentials: Watched::new(&root.credentials(), path::CREDENTIALS_FILE, parse_credentials),
             annotations: Watched::new(&root.pod(), "annotations", |text| Ok(text.to_owned())),
         }
     }
@@ -108,6 +108,14 @@ fn signature(directory: &Path, file: &Path) -> Option<Signature> {
         modified: (file.mtime(), file.mtime_nsec()),
         size: file.size(),
     })
+}
+
+fn parse_credentials(text: &str) -> Result<Credentials, String> {
+    let credentials: Credentials = parse_versioned(text)?;
+    if credentials.password.is_empty() {
+        return Err("an empty password would lock the application out".into());
+    }
+    Ok(credentials)
 }
 
 /// Parses a document that carries its format version. Parser errors may quote the document, so only their

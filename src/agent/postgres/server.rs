@@ -195,7 +195,14 @@ fn spawn(command: &mut Command, start: Start) -> io::Result<Child> {
 
 fn parse_pid_file(text: &str) -> Option<PidFile> {
     let mut lines = text.lines();
-    let pid = Pid::from_raw(lines.next()?.trim().parse().ok()?)?;
+    // Negative: not a server, but a single process (initdb runs some).
+    let pid = lines
+        .next()?
+        .trim()
+        .parse()
+        .ok()
+        .filter(|pid| *pid > 0)
+        .and_then(Pid::from_raw)?;
     let mut rest = lines.skip(2);
     let port = rest.next().and_then(|line| line.trim().parse().ok());
     let socket = rest

@@ -1,0 +1,456 @@
+//! One member: its directory, its files, its processes, and how to ask it things.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{Read, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{chown, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+/// A PostgreSQL that can be run, and as whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Prerequisites {
+    pub(crate) major: u32,
+    pub(crate) bin: PathBuf,
+    uid: u32,
+    gid: u32,
+}
+
+/// What these tests need, or why it is not there. As root on Debian it is installed.
+pub(crate) fn prerequisites() -> Result<Prerequisites, String> {
+    if !rustix::process::getuid().is_root() {
+        return Err("only root can become the user postgres".into());
+    }
+    if newest().is_none() {
+        install();
+    }
+    let (major, bin) = newest().ok_or("there is no PostgreSQL; on Debian: apt-get install postgresql")?;
+    let passwd = fs::read_to_string("/etc/passwd").map_err(|error| error.to_string())?;
+    let entry = passwd
+        .lines()
+        .find_map(|line| line.strip_prefix("postgres:"))
+        .ok_or("there is no user postgres")?;
+    let mut ids = entry
+        .split(':')
+        .skip(1)
+        .map(|id| id.parse().map_err(|_| "the user postgres has no uid"));
+    match (ids.next(), ids.next()) {
+        (Some(Ok(uid)), Some(Ok(gid))) => Ok(Prerequisites { major, bin, uid, gid }),
+        _ => Err("the user postgres has no uid and gid".into()),
+    }
+}
+
+fn newest() -> Option<(u32, PathBuf)> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+    let installed = versions.filter_map(|entry| {
+        let bin = entry.path().join("bin");
+        let major = entry.file_name().to_str()?.parse().ok()?;
+        (bin.join("postgres").exists() && bin.join("initdb").exists()).then_some((major, bin))
+    });
+    installed.max()
+}
+
+fn install() {
+    // Without a default cluster: nothing is to run on this machine that nobody asked for.
+    let directory = Path::new("/etc/postgresql-common");
+    if !directory.exists() && fs::create_dir_all(directory).is_ok() {
+        let _ = fs::write(
+            directory.join("createcluster.conf"),
+            "create_main_cluster = false\n",
+        );
+    }
+    let _ = Command::new("apt-get")
+        .args(["install", "-y", "-qq", "--no-install-recommends", "postgresql"])
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .output();
+}
+
+/// The directory of one member and the container that runs there, if any.
+pub(crate) struct Member {
+    pub(crate) needs: Prerequisites,
+    pub(crate) root: PathBuf,
+    pub(crate) port: u16,
+    http: u16,
+    swaps: u32,
+    config: Value,
+    fencer: Option<Child>,
+}
+
+impl Member {
+    /// A member with an empty volume and good files; nothing runs yet.
+    pub(crate) fn new(needs: &Prerequisites) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let root = PathBuf::from(format!(
+            "/tmp/dbclaim-agent-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        ));
+        for directory in ["bin", "var/lib/dbclaim", "run/dbclaim"] {
+            fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        for directory in ["config", "credentials", "pod", "api"] {
+            fs::create_dir_all(root.join("etc/dbclaim").join(directory)).unwrap();
+        }
+        let install = Command::new(env!("CARGO_BIN_EXE_dbclaim-agent"))
+            .arg("install")
+            .arg(root.join("bin"))
+            .output();
+        let install = install.unwrap();
+        assert!(
+            install.status.success(),
+            "install: {}",
+            String::from_utf8_lossy(&install.stdout)
+        );
+        let (port, http) = (free_port(), free_port());
+        let config = json!({
+            "v": 1, "generation": "g1", "engine": "postgres", "major": needs.major.to_string(),
+            "claim": "shop/orders", "database": "orders", "username": "shopkeeper",
+            "reports": { "1": "orders-db-1-report" }, "volumes": { "1": { "volumeId": "volume-7" } },
+            "stopSeconds": 30
+        });
+        let mut member = Self {
+            needs: needs.clone(),
+            root,
+            port,
+            http,
+            swaps: 0,
+            config,
+            fencer: None,
+        };
+        for directory in ["var/lib/dbclaim", "run/dbclaim"] {
+            chown(member.root.join(directory), Some(needs.uid), Some(needs.gid)).unwrap();
+        }
+        member.write_config(|_| {}, "");
+        member.write_credentials(&json!({ "v": 1, "generation": 1, "password": "first p@ss" }).to_string());
+        member
+    }
+
+    /// Changes `member.json` and gives the server more settings, in one swap as the kubelet does.
+    pub(crate) fn write_config(&mut self, change: impl FnOnce(&mut Value), settings: &str) {
+        change(&mut self.config);
+        let server = format!(
+            "listen_addresses = '127.0.0.1'\nport = {}\nfsync = on\n{settings}\n",
+            self.port
+        );
+        let hba = "local all postgres peer\nlocal all all scram-sha-256\nhost all all all scram-sha-256\n";
+        let member = self.config.to_string();
+        let files = [
+            ("member.json", &*member),
+            ("postgresql.conf", &*server),
+            ("pg_hba.conf", hba),
+        ];
+        self.swap("config", &files);
+    }
+
+    pub(crate) fn write_credentials(&mut self, text: &str) {
+        self.swap("credentials", &[("credentials.json", text)]);
+    }
+
+    /// As the Secret looks before it exists.
+    pub(crate) fn remove_credentials(&mut self) {
+        self.swap("credentials", &[]);
+    }
+
+    fn swap(&mut self, directory: &str, files: &[(&str, &str)]) {
+        self.swaps += 1;
+        let directory = self.root.join("etc/dbclaim").join(directory);
+        let version = format!("..{}", self.swaps);
+        fs::create_dir(directory.join(&version)).unwrap();
+        for (name, text) in files {
+            fs::write(directory.join(&version).join(name), text).unwrap();
+            let link = directory.join(name);
+            if fs::symlink_metadata(&link).is_err() {
+                symlink(Path::new("..data").join(name), link).unwrap();
+            }
+        }
+        symlink(&version, directory.join("..data_tmp")).unwrap();
+        fs::rename(directory.join("..data_tmp"), directory.join("..data")).unwrap();
+    }
+
+    /// Starts the container: PID 1, as far as that goes outside of one.
+    pub(crate) fn start(&mut self) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.root.join("log"))
+            .unwrap();
+        let mut command = Command::new(self.root.join("bin/dbclaim-agent"));
+        command
+            .arg("--root")
+            .arg(&self.root)
+            .args(["--port", &self.http.to_string()])
+            .env_clear()
+            .envs([
+                ("PATH", "/usr/bin:/bin"),
+                ("MEMBER", "1"),
+                ("POD_UID", "pod-3"),
+                ("SECRET_OF_THE_POD", "x"),
+            ])
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .uid(self.needs.uid)
+            .gid(self.needs.gid);
+        self.fencer = Some(command.spawn().unwrap());
+    }
+
+    pub(crate) fn started(needs: &Prerequisites) -> Self {
+        let mut member = Self::new(needs);
+        member.start();
+        member.wait_ready();
+        member
+    }
+
+    /// Ends every process at once, as when a node loses power; the volume stays.
+    pub(crate) fn kill_everything(&mut self) {
+        let fencer = self.fencer.as_mut().expect("a container");
+        // PID 1 first, as the kernel does; what is left has nobody to start it again.
+        fencer.kill().unwrap();
+        fencer.wait().unwrap();
+        self.fencer = None;
+        self.end_processes();
+        // The emptyDirs of the Pod go with it.
+        fs::remove_dir_all(self.root.join("run/dbclaim")).unwrap();
+        fs::create_dir_all(self.root.join("run/dbclaim")).unwrap();
+        chown(
+            self.root.join("run/dbclaim"),
+            Some(self.needs.uid),
+            Some(self.needs.gid),
+        )
+        .unwrap();
+    }
+
+    fn end_processes(&self) {
+        wait(Duration::from_secs(20), "no process is left", || {
+            let left = self.processes();
+            for (pid, _) in &left {
+                let _ = kill_process(*pid, Signal::KILL);
+            }
+            if left.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{left:?}"))
+            }
+        });
+    }
+
+    /// Tells the container to stop; returns its exit code and how long it took.
+    pub(crate) fn stop(&mut self) -> (Option<i32>, Duration) {
+        let begun = Instant::now();
+        let mut fencer = self.fencer.take().expect("a container");
+        kill_process(Pid::from_child(&fencer), Signal::TERM).unwrap();
+        let mut code = None;
+        wait(Duration::from_secs(60), "the container stops", || {
+            code = fencer.try_wait().unwrap();
+            code.map(drop).ok_or_else(|| self.log())
+        });
+        (code.and_then(|status| status.code()), begun.elapsed())
+    }
+
+    pub(crate) fn fencer(&self) -> Pid {
+        Pid::from_child(self.fencer.as_ref().expect("a container"))
+    }
+
+    pub(crate) fn supervisor(&self) -> Pid {
+        let found = self
+            .processes()
+            .into_iter()
+            .find(|(_, command)| command.contains(" supervise "));
+        found
+            .unwrap_or_else(|| panic!("no supervisor in {:?}", self.processes()))
+            .0
+    }
+
+    pub(crate) fn postmaster(&self) -> Pid {
+        let text = fs::read_to_string(self.data().join("postmaster.pid")).expect("a pid file");
+        Pid::from_raw(text.lines().next().unwrap().parse().unwrap()).unwrap()
+    }
+
+    pub(crate) fn volume(&self) -> PathBuf {
+        self.root.join("var/lib/dbclaim")
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.volume().join(format!("postgres/{}/data", self.needs.major))
+    }
+
+    pub(crate) fn identity(&self) -> Value {
+        serde_json::from_slice(&fs::read(self.volume().join("identity.json")).unwrap()).unwrap()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.root.join("log")).unwrap_or_default()
+    }
+
+    /// Live processes of this member with their command lines: ours name its directory, the server and its
+    /// children work in it.
+    pub(crate) fn processes(&self) -> Vec<(Pid, String)> {
+        let root = self.root.as_os_str().as_encoded_bytes();
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            let names = |text: &[u8]| text.windows(root.len()).any(|window| window == root);
+            let inside = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(&self.root));
+            let zombie = line.is_empty();
+            if !zombie && (inside || names(&line) || names(&environment)) {
+                let line = String::from_utf8_lossy(&line).replace('\0', " ");
+                found.extend(Pid::from_raw(pid).map(|pid| (pid, line)));
+            }
+        }
+        found
+    }
+
+    /// Status and body of a GET; `None` while nobody listens.
+    pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.http)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let (_, page) = self.get("/metrics")?;
+        page.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    pub(crate) fn wait_ready(&self) {
+        self.wait_readyz(200, "ready");
+    }
+
+    /// Waits until `/readyz` answers with this status and these words.
+    pub(crate) fn wait_readyz(&self, status: u16, words: &str) {
+        wait(
+            Duration::from_secs(60),
+            &format!("/readyz says {status} {words:?}"),
+            || match self.get("/readyz") {
+                Some((code, body)) if code == status && body.contains(words) => Ok(()),
+                other => Err(format!("{other:?}\n{}", self.log())),
+            },
+        );
+    }
+
+    pub(crate) fn wait_log(&self, words: &str) {
+        wait(
+            Duration::from_secs(60),
+            &format!("the log says {words:?}"),
+            || {
+                let log = self.log();
+                if log.contains(words) { Ok(()) } else { Err(log) }
+            },
+        );
+    }
+
+    /// One statement as the application, over TCP with a password; rows as text joined with `|` and lines.
+    pub(crate) fn sql(&self, password: &str, statement: &str) -> Result<String, String> {
+        Client::connect(self, password)?.sql(statement)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if let Some(mut fencer) = self.fencer.take() {
+            let _ = fencer.kill();
+            let _ = fencer.wait();
+        }
+        self.end_processes();
+        if std::thread::panicking() {
+            println!("--- log of {}\n{}", self.root.display(), self.log());
+        }
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+/// A connection of the application.
+pub(crate) struct Client {
+    runtime: tokio::runtime::Runtime,
+    client: tokio_postgres::Client,
+}
+
+impl Client {
+    pub(crate) fn connect(member: &Member, password: &str) -> Result<Self, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host("127.0.0.1")
+            .port(member.port)
+            .user("shopkeeper")
+            .password(password)
+            .dbname("orders");
+        let (client, connection) = runtime
+            .block_on(config.connect(tokio_postgres::NoTls))
+            .map_err(|error| said(&error))?;
+        runtime.spawn(connection);
+        Ok(Self { runtime, client })
+    }
+
+    pub(crate) fn sql(&self, statement: &str) -> Result<String, String> {
+        let messages = self
+            .runtime
+            .block_on(self.client.simple_query(statement))
+            .map_err(|error| said(&error))?;
+        let mut text = String::new();
+        for message in messages {
+            if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
+                let cells: Vec<&str> = (0..row.len()).map(|cell| row.get(cell).unwrap_or("")).collect();
+                let _ = writeln!(text, "{}", cells.join("|"));
+            }
+        }
+        Ok(text.trim_end().to_owned())
+    }
+}
+
+fn said(error: &tokio_postgres::Error) -> String {
+    error
+        .as_db_error()
+        .map_or_else(|| error.to_string(), |error| error.message().to_owned())
+}
+
+/// Waits for a state. Fails with what was seen last.
+pub(crate) fn wait(patience: Duration, what: &str, mut check: impl FnMut() -> Result<(), String>) {
+    let deadline = Instant::now() + patience;
+    loop {
+        match check() {
+            Ok(()) => return,
+            Err(seen) => assert!(
+                Instant::now() < deadline,
+                "after {patience:?} not: {what}; seen: {seen}"
+            ),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub(crate) fn alive(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| !rest.starts_with(" Z"))
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}

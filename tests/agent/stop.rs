@@ -1,0 +1,182 @@
+//! A container that is told to stop: cleanly where time allows, completely in any case.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::{Signal, kill_process};
+
+use crate::member::{Client, Member, Prerequisites, wait};
+
+pub(crate) const TESTS: &[(&str, crate::Real)] = &[
+    (
+        "stop::the_database_is_shut_down_cleanly",
+        the_database_is_shut_down_cleanly,
+    ),
+    (
+        "stop::a_server_that_hangs_is_killed_in_time",
+        a_server_that_hangs_is_killed_in_time,
+    ),
+    (
+        "stop::a_stop_during_initialisation_leaves_nothing_running",
+        a_stop_during_initialisation,
+    ),
+    (
+        "stop::a_stop_without_any_file_is_instant",
+        a_stop_without_any_file_is_instant,
+    ),
+    (
+        "stop::a_supervisor_killed_while_stopping_still_stops_cleanly",
+        a_supervisor_killed_while_stopping,
+    ),
+    (
+        "stop::a_lost_fencer_stops_the_database",
+        a_lost_fencer_stops_the_database,
+    ),
+];
+
+const PASSWORD: &str = "first p@ss";
+
+fn state(member: &Member) -> String {
+    let output = Command::new(member.needs.bin.join("pg_controldata"))
+        .arg(member.data())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Database cluster state:"));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+fn the_database_is_shut_down_cleanly(needs: &Prerequisites) {
+    let mut member = Member::started(needs);
+    let client = Client::connect(&member, PASSWORD).unwrap();
+    client
+        .sql("CREATE TABLE item AS SELECT generate_series(1, 1000) AS id")
+        .unwrap();
+    client.sql("BEGIN; INSERT INTO item VALUES (1001)").unwrap();
+    let (code, took) = member.stop();
+    assert_eq!(
+        (code, &*state(&member)),
+        (Some(0), "shut down"),
+        "{}",
+        member.log()
+    );
+    assert!(took < Duration::from_secs(10), "took {took:?}");
+    assert_eq!(member.processes(), []);
+    member.start();
+    member.wait_ready();
+    assert_eq!(
+        member.sql(PASSWORD, "SELECT count(*) FROM item").as_deref(),
+        Ok("1000")
+    );
+    assert!(
+        !member.log().contains("database system was interrupted"),
+        "{}",
+        member.log()
+    );
+}
+
+fn a_server_that_hangs_is_killed_in_time(needs: &Prerequisites) {
+    let mut member = Member::started(needs);
+    let client = Client::connect(&member, PASSWORD).unwrap();
+    client.sql("CREATE TABLE item AS SELECT 1 AS id").unwrap();
+    let pid = client.sql("SELECT pg_backend_pid()").unwrap().parse().unwrap();
+    kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::STOP).unwrap();
+    // Shortened just before the stop, as a deletion does; nobody is told.
+    member.write_config(|config| config["stopSeconds"] = 3.into(), "");
+    let (code, took) = member.stop();
+    assert_eq!(code, Some(0), "{}", member.log());
+    assert!(
+        (Duration::from_secs(3)..Duration::from_secs(12)).contains(&took),
+        "took {took:?}"
+    );
+    assert_eq!(member.processes(), []);
+    member.start();
+    member.wait_ready();
+    assert_eq!(
+        member.sql(PASSWORD, "SELECT count(*) FROM item").as_deref(),
+        Ok("1")
+    );
+}
+
+fn a_stop_during_initialisation(needs: &Prerequisites) {
+    let mut member = Member::new(needs);
+    member.start();
+    wait(Duration::from_secs(30), "initdb has begun", || {
+        member
+            .data()
+            .join("PG_VERSION")
+            .exists()
+            .then_some(())
+            .ok_or_else(|| member.log())
+    });
+    let (code, took) = member.stop();
+    assert_eq!(code, Some(0), "{}", member.log());
+    assert!(took < Duration::from_secs(10), "took {took:?}");
+    assert_eq!(member.processes(), []);
+    member.start();
+    member.wait_ready();
+}
+
+fn a_stop_without_any_file_is_instant(needs: &Prerequisites) {
+    let mut member = Member::new(needs);
+    std::fs::remove_file(member.root.join("etc/dbclaim/config/member.json")).unwrap();
+    member.start();
+    member.wait_readyz(503, "ConfigInvalid");
+    let (code, took) = member.stop();
+    assert_eq!(code, Some(0), "{}", member.log());
+    assert!(took < Duration::from_secs(3), "took {took:?}");
+    assert!(
+        !member.volume().join("identity.json").exists(),
+        "a volume was touched without configuration"
+    );
+}
+
+fn a_supervisor_killed_while_stopping(needs: &Prerequisites) {
+    let mut member = Member::started(needs);
+    let client = Client::connect(&member, PASSWORD).unwrap();
+    let pid = client.sql("SELECT pg_backend_pid()").unwrap().parse().unwrap();
+    let backend = rustix::process::Pid::from_raw(pid).unwrap();
+    // Holds the shutdown up for as long as this test needs.
+    kill_process(backend, Signal::STOP).unwrap();
+    let (fencer, supervisor) = (member.fencer(), member.supervisor());
+    kill_process(fencer, Signal::TERM).unwrap();
+    member.wait_log("stopping the engine");
+    kill_process(supervisor, Signal::KILL).unwrap();
+    wait(
+        Duration::from_secs(20),
+        "the next supervisor stops the engine",
+        || {
+            let log = member.log();
+            if log.matches("stopping the engine").count() == 2 {
+                Ok(())
+            } else {
+                Err(log)
+            }
+        },
+    );
+    kill_process(backend, Signal::CONT).unwrap();
+    let (code, _) = member.stop();
+    assert_eq!(
+        (code, &*state(&member)),
+        (Some(0), "shut down"),
+        "{}",
+        member.log()
+    );
+    assert_eq!(member.processes(), []);
+}
+
+fn a_lost_fencer_stops_the_database(needs: &Prerequisites) {
+    let member = Member::started(needs);
+    kill_process(member.fencer(), Signal::KILL).unwrap();
+    wait(Duration::from_secs(30), "everything has stopped", || {
+        let left = member.processes();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
+    });
+    assert_eq!(state(&member), "shut down");
+}
