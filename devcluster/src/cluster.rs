@@ -100,6 +100,9 @@ pub enum Error {
     /// Something of the cluster is still there.
     #[error(transparent)]
     Leftover(#[from] leftovers::Error),
+    /// The image that every pod needs could not be had.
+    #[error(transparent)]
+    Image(#[from] crate::image::Error),
     /// A background task panicked.
     #[error("a background task of the cluster ended unexpectedly: {0}")]
     Task(#[from] JoinError),

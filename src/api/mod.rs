@@ -1,9 +1,36 @@
 //! The API: the custom resource's types and every string that is shared with the cluster.
 
+pub mod condition;
+pub mod crd;
 pub mod protocol;
+pub mod v1;
 
 /// API group of all our kinds, and prefix of our labels and annotations.
 pub const GROUP: &str = "platform.acme.com";
+/// `apiVersion` of a claim.
+pub const API_VERSION: &str = "platform.acme.com/v1";
+/// `kind` of a claim.
+pub const KIND: &str = "DatabaseClaim";
+/// On claims whose deletion policy is Delete, and on no others.
+pub const FINALIZER: &str = "platform.acme.com/delete-data";
+
+/// Recommended labels: <https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>.
+pub mod label {
+    /// The engine.
+    pub const NAME: &str = "app.kubernetes.io/name";
+    /// The claim.
+    pub const INSTANCE: &str = "app.kubernetes.io/instance";
+    /// [`DATABASE`].
+    pub const COMPONENT: &str = "app.kubernetes.io/component";
+    /// [`MANAGER`].
+    pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+    /// [`MANAGER`].
+    pub const PART_OF: &str = "app.kubernetes.io/part-of";
+    /// Value of [`COMPONENT`].
+    pub const DATABASE: &str = "database";
+    /// Value of [`MANAGED_BY`]; also the selector of every watch.
+    pub const MANAGER: &str = "dbclaim";
+}
 
 /// Label and annotation keys.
 pub mod key {
@@ -15,6 +42,10 @@ pub mod key {
     pub const IDENTITY: &str = "platform.acme.com/identity";
     /// Annotation on a report ConfigMap: [`super::protocol::Report`] as JSON.
     pub const REPORT: &str = "platform.acme.com/report";
+    /// Annotation on every object of ours: hash of what was written last.
+    pub const APPLIED: &str = "platform.acme.com/applied";
+    /// Annotation on a StatefulSet and its Pods: hash of what needs a restart to change.
+    pub const RESTART_HASH: &str = "platform.acme.com/restart-hash";
     /// Annotation on a Pod: wanted generations, so that the kubelet delivers changed files at once.
     pub const WANTED: &str = "platform.acme.com/wanted";
 }
@@ -23,6 +54,8 @@ pub mod key {
 pub mod manager {
     /// The operator's objects.
     pub const OPERATOR: &str = "dbclaim";
+    /// The operator's status of a claim.
+    pub const STATUS: &str = "dbclaim-status";
     /// The agent's report.
     pub const AGENT: &str = "dbclaim-agent";
 }

@@ -89,7 +89,9 @@ pub struct Credentials {
 impl std::fmt::Debug for Credentials {
     // A password must never reach a log, not even by `{:?}`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("generation", &self.generation).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
     }
 }
 

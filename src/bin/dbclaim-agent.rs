@@ -1,2 +1,5 @@
-//! The agent.
-fn main() {}
+//! The agent: PID 1 of every database container.
+
+fn main() -> std::process::ExitCode {
+    dbclaim::agent::main()
+}

@@ -1,2 +1,7 @@
 //! The operator.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dbclaim::cli::main()
+}

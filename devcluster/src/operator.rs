@@ -1,0 +1,11 @@
+//! The operator in the local cluster: its programs built, packed as an image, and installed by its own chart.
+//!
+//! Knows the workspace's layout and the chart's values, and nothing about nodes: whoever calls loads the
+//! image into them between [`build_image`] and [`install`].
+
+mod build;
+mod install;
+mod linkage;
+
+pub use build::{Binaries, BuildError, build_binaries, build_image};
+pub use install::{InstallError, Installation, NAMESPACE, install};

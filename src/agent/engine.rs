@@ -1,0 +1,207 @@
+//! What the supervisor needs of an engine; one driver module behind each variant.
+//!
+//! The supervisor calls only this; a driver knows nothing of Pods, reports or probes.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::guard::DataState;
+use super::postgres::{self, Postgres};
+use super::process::Process;
+use super::root::Root;
+use crate::api::protocol::{Credentials, MemberConfig, Trouble};
+
+/// The engine of this member.
+#[derive(Clone, Debug)]
+pub(super) enum Engine {
+    /// PostgreSQL.
+    Postgres(Arc<Postgres>),
+}
+
+/// What an engine process is started with.
+#[derive(Debug)]
+pub(super) struct Start {
+    /// The volume's lock, to be held as long as any process of the engine lives: its standard input.
+    pub(super) lock: OwnedFd,
+    /// Where it logs.
+    pub(super) log: File,
+}
+
+/// The application's role and database as they should be.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) database: &'a str,
+    pub(super) username: &'a str,
+    /// Absent: whatever is in force stays.
+    pub(super) credentials: Option<&'a Credentials>,
+    /// Generation in force as far as is known.
+    pub(super) in_force: u64,
+    /// All of it was done once.
+    pub(super) settled: bool,
+}
+
+/// What is in force after settling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Settled {
+    /// Generation of the credentials in force; 0: no role yet, since there are no credentials.
+    pub(super) credentials: u64,
+}
+
+/// The running configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Configured {
+    /// Settings that wait for a restart, sorted.
+    pub(super) pending_restart: Vec<String>,
+    /// What the engine cannot accept in its files.
+    pub(super) errors: Vec<String>,
+}
+
+/// The engine did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EngineError {
+    /// It runs, and does not accept connections yet.
+    #[error("{0}")]
+    StartingUp(String),
+    /// No connection could be made.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// It refused or failed.
+    #[error("cannot {attempt}: {message}")]
+    Statement { attempt: &'static str, message: String },
+    /// It did not answer.
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+}
+
+impl Engine {
+    /// Directories on the volume that belong to engines.
+    pub(super) const NAMES: [&'static str; 1] = [postgres::NAME];
+
+    /// The engine that the configuration asks for, as this image has it.
+    ///
+    /// # Errors
+    /// What to change when this image or this agent cannot run it.
+    pub(super) fn select(config: &MemberConfig, root: &Root, search_path: &str) -> Result<Self, Trouble> {
+        match config.engine.as_str() {
+            postgres::NAME => Ok(Self::Postgres(Arc::new(Postgres::select(
+                config,
+                root,
+                search_path,
+            )?))),
+            other => Err(Trouble {
+                reason: "EngineUnsupported".into(),
+                message: format!("this agent cannot run {other:?}; it knows {:?}", Self::NAMES),
+            }),
+        }
+    }
+
+    /// The data directory.
+    pub(super) fn data(&self) -> &Path {
+        match self {
+            Self::Postgres(postgres) => postgres.data(),
+        }
+    }
+
+    /// What is in the data directory.
+    pub(super) fn inspect(&self) -> io::Result<DataState> {
+        match self {
+            Self::Postgres(postgres) => postgres.inspect(),
+        }
+    }
+
+    /// Creates the data directory; returns the engine's identifier of the data.
+    pub(super) async fn initialize(&self, start: Start) -> Result<String, Trouble> {
+        match self {
+            Self::Postgres(postgres) => postgres.initialize(start).await,
+        }
+    }
+
+    /// The engine that runs already on our data directory, left by an earlier supervisor.
+    pub(super) fn running(&self) -> Option<Process> {
+        match self {
+            Self::Postgres(postgres) => postgres.running(),
+        }
+    }
+
+    /// Starts it. Whoever calls holds the volume's lock and has seen that nothing runs.
+    pub(super) fn start(&self, start: Start) -> Result<Process, Trouble> {
+        match self {
+            Self::Postgres(postgres) => postgres.start(start),
+        }
+    }
+
+    /// Asks for a fast and clean stop: connections are closed, everything is written.
+    pub(super) fn stop(&self, process: &Process) -> io::Result<()> {
+        match self {
+            Self::Postgres(_) => postgres::fast_stop(process),
+        }
+    }
+
+    /// Full version, once it accepts connections.
+    pub(super) async fn version(&self) -> Result<String, EngineError> {
+        match self {
+            Self::Postgres(postgres) => postgres.version().await,
+        }
+    }
+
+    /// Brings the application's role and database into being. Idempotent after a crash at any point.
+    pub(super) async fn settle(&self, wanted: &Wanted<'_>) -> Result<Settled, EngineError> {
+        match self {
+            Self::Postgres(postgres) => postgres.settle(wanted).await,
+        }
+    }
+
+    /// Makes the engine read its configuration again and says what came of it.
+    pub(super) async fn reload(&self, process: &Process) -> Result<Configured, EngineError> {
+        match self {
+            Self::Postgres(postgres) => postgres.reload(process).await,
+        }
+    }
+
+    /// What the engine makes of its configuration as it is now.
+    pub(super) async fn configured(&self) -> Result<Configured, EngineError> {
+        match self {
+            Self::Postgres(postgres) => postgres.configured().await,
+        }
+    }
+
+    /// Commits a write and reads it back.
+    pub(super) async fn write_test(&self) -> Result<(), EngineError> {
+        match self {
+            Self::Postgres(postgres) => postgres.write_test().await,
+        }
+    }
+
+    /// The engine's metrics, as Prometheus text.
+    pub(super) async fn metrics(&self, database: &str) -> Result<String, EngineError> {
+        match self {
+            Self::Postgres(postgres) => postgres.metrics(database).await,
+        }
+    }
+
+    /// A connection for repeated pings.
+    pub(super) async fn pinger(&self) -> Result<Pinger, EngineError> {
+        match self {
+            Self::Postgres(postgres) => Ok(Pinger::Postgres(postgres.session().await?)),
+        }
+    }
+}
+
+/// A connection that is kept, so that a ping costs the engine next to nothing.
+#[derive(Debug)]
+pub(super) enum Pinger {
+    /// PostgreSQL.
+    Postgres(postgres::Session),
+}
+
+impl Pinger {
+    pub(super) async fn ping(&self) -> Result<(), EngineError> {
+        match self {
+            Self::Postgres(session) => session.ping().await,
+        }
+    }
+}

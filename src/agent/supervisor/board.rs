@@ -1,0 +1,84 @@
+//! The board: what is true of this member now. Written by the loop that runs the engine, read by all.
+
+use tokio::sync::watch;
+
+use super::report::disk_bucket;
+use crate::api::protocol::{Applied, FORMAT, MemberPhase, Report, Trouble};
+
+/// The newest report, and a way to wait for the next.
+#[derive(Debug)]
+pub(super) struct Board {
+    report: watch::Sender<Report>,
+}
+
+impl Board {
+    pub(super) fn new(pod_uid: &str) -> Self {
+        let report = Report {
+            v: FORMAT,
+            agent: env!("CARGO_PKG_VERSION").into(),
+            pod_uid: pod_uid.into(),
+            phase: MemberPhase::Starting,
+            trouble: None,
+            version: None,
+            initialized: None,
+            applied: Applied::default(),
+            pending_restart: Vec::new(),
+            write_test: None,
+            disk_percent: None,
+        };
+        Self {
+            report: watch::Sender::new(report),
+        }
+    }
+
+    pub(super) fn report(&self) -> Report {
+        self.report.borrow().clone()
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Report> {
+        self.report.subscribe()
+    }
+
+    /// Changes the report; whoever waits is woken only by a real difference.
+    pub(super) fn update(&self, change: impl FnOnce(&mut Report)) {
+        self.report.send_if_modified(|report| {
+            let before = report.clone();
+            change(report);
+            if before.phase != report.phase || before.trouble != report.trouble {
+                let trouble = report.trouble.as_ref();
+                tracing::info!(
+                    phase = ?report.phase,
+                    reason = trouble.map(|trouble| trouble.reason.as_str()),
+                    trouble = trouble.map(|trouble| trouble.message.as_str()),
+                    "state"
+                );
+            }
+            before != *report
+        });
+    }
+
+    pub(super) fn phase(&self, phase: MemberPhase) {
+        self.update(|report| {
+            report.phase = phase;
+            report.trouble = None;
+        });
+    }
+
+    /// A step on the way up. A failure stays until the engine runs again, or every try would look like a cure.
+    pub(super) fn progress(&self, phase: MemberPhase) {
+        if self.report.borrow().phase != MemberPhase::Failed {
+            self.phase(phase);
+        }
+    }
+
+    pub(super) fn trouble(&self, phase: MemberPhase, trouble: Trouble) {
+        self.update(|report| {
+            report.phase = phase;
+            report.trouble = Some(trouble);
+        });
+    }
+
+    pub(super) fn disk(&self, size: u64, used: u64) {
+        self.update(|report| report.disk_percent = disk_bucket(report.disk_percent, size, used));
+    }
+}

@@ -1,0 +1,244 @@
+//! An engine that runs: brought to what is wanted, tested, watched.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use tokio::time::{interval, sleep};
+
+use super::Context;
+use crate::agent::engine::{Configured, Engine, EngineError, Wanted};
+use crate::agent::files::Mounted;
+use crate::agent::process::Process;
+use crate::agent::volume::State;
+use crate::api::protocol::{MemberPhase, Trouble, WriteTest};
+
+const PERIOD: Duration = Duration::from_secs(1);
+const WRITE_TEST: Duration = Duration::from_secs(60);
+/// How long what failed is left alone.
+const RETRY: Duration = Duration::from_secs(5);
+/// How long the engine may refuse connections, other than by starting up, before that is trouble.
+const UNREACHABLE: Duration = Duration::from_secs(30);
+
+/// How the process became ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// By birth: it has read the configuration as it is now.
+    Started,
+    /// Found running: nobody knows what it has read.
+    Adopted,
+}
+
+/// Operates until dropped.
+pub(super) async fn operate(
+    context: &Context,
+    files: &mut Mounted,
+    engine: &Engine,
+    process: &Process,
+    origin: Origin,
+) -> Infallible {
+    let version = accepting(context, engine).await;
+    context.board.update(|report| report.version = Some(version));
+    let state = context.volume.state();
+    context
+        .board
+        .update(|report| report.applied.credentials = state.credentials);
+    let now = Instant::now();
+    let mut work = Work {
+        context,
+        files,
+        engine,
+        process,
+        state,
+        waiting_told: false,
+        settle: Some(now),
+        configure: Some(now),
+        loaded: origin == Origin::Started,
+        write_test: now,
+    };
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        work.tick().await;
+    }
+}
+
+/// Waits until connections are accepted; returns the engine's version.
+async fn accepting(context: &Context, engine: &Engine) -> String {
+    let (begun, mut pause) = (Instant::now(), Duration::from_millis(20));
+    loop {
+        match engine.version().await {
+            Ok(version) => return version,
+            Err(EngineError::StartingUp(_)) => context.board.progress(MemberPhase::Recovering),
+            Err(error) if begun.elapsed() > UNREACHABLE => {
+                let trouble = Trouble {
+                    reason: "EngineUnreachable".into(),
+                    message: error.to_string(),
+                };
+                context.board.trouble(MemberPhase::Recovering, trouble);
+            }
+            Err(_) => {}
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+}
+
+struct Work<'a> {
+    context: &'a Context,
+    files: &'a mut Mounted,
+    engine: &'a Engine,
+    process: &'a Process,
+    state: State,
+    waiting_told: bool,
+    /// When to settle next; `None`: done.
+    settle: Option<Instant>,
+    /// When to look at the configuration next; `None`: done.
+    configure: Option<Instant>,
+    /// The engine has read the files since they last changed.
+    loaded: bool,
+    write_test: Instant,
+}
+
+impl Work<'_> {
+    async fn tick(&mut self) {
+        let now = Instant::now();
+        let generation = self.files.member.get().map(|config| config.generation.clone());
+        if self.files.member.refresh()
+            && self.files.member.get().map(|config| &config.generation) != generation.as_ref()
+        {
+            (self.configure, self.loaded, self.write_test) = (Some(now), false, now);
+        }
+        if self.files.credentials.refresh() {
+            self.settle = Some(now);
+        }
+        if self.settle.is_some_and(|due| now >= due) {
+            self.settle().await;
+        }
+        if self.configure.is_some_and(|due| now >= due) {
+            self.configure().await;
+        }
+        if now >= self.write_test {
+            self.test_write().await;
+            self.write_test = Instant::now() + WRITE_TEST;
+        }
+        if let Some((size, used)) = self.context.volume.usage() {
+            self.context.board.disk(size, used);
+        }
+        self.show_phase().await;
+    }
+
+    async fn settle(&mut self) {
+        let Some(config) = self.files.member.get() else {
+            return;
+        };
+        let wanted = Wanted {
+            database: &config.database,
+            username: &config.username,
+            credentials: self.files.credentials.get(),
+            in_force: self.state.credentials,
+            settled: self.state.settled,
+        };
+        let settled = match self.engine.settle(&wanted).await {
+            Ok(settled) => settled,
+            Err(error) => {
+                tracing::error!(%error, "application not set up, trying again");
+                self.settle = Some(Instant::now() + RETRY);
+                return;
+            }
+        };
+        self.settle = None;
+        if settled.credentials == 0 {
+            if !self.waiting_told {
+                tracing::info!("waiting for credentials");
+                self.waiting_told = true;
+            }
+            return;
+        }
+        let state = State {
+            credentials: settled.credentials,
+            settled: true,
+            ..self.state.clone()
+        };
+        if state != self.state {
+            tracing::info!(credentials = settled.credentials, "application set up");
+            if let Err(error) = self.context.volume.write_state(&state) {
+                tracing::error!(%error, "state not written, trying again");
+                self.settle = Some(Instant::now() + RETRY);
+            }
+            self.state = state;
+        }
+        self.context
+            .board
+            .update(|report| report.applied.credentials = settled.credentials);
+    }
+
+    async fn configure(&mut self) {
+        let Some(generation) = self.files.member.get().map(|config| config.generation.clone()) else {
+            return;
+        };
+        let configured = if self.loaded {
+            self.engine.configured().await
+        } else {
+            self.engine.reload(self.process).await
+        };
+        let Configured {
+            pending_restart,
+            errors,
+        } = match configured {
+            Ok(configured) => configured,
+            Err(error) => {
+                tracing::error!(%error, "configuration not checked, trying again");
+                self.configure = Some(Instant::now() + RETRY);
+                return;
+            }
+        };
+        (self.configure, self.loaded) = (None, true);
+        tracing::info!(generation, ?pending_restart, ?errors, "configuration read");
+        self.context.board.update(|report| {
+            report.pending_restart = pending_restart;
+            if errors.is_empty() {
+                report.applied.config = generation;
+                report.trouble = None;
+            } else {
+                let message = format!("the engine keeps its old configuration: {}", errors.join("; "));
+                report.trouble = Some(Trouble {
+                    reason: "ConfigInvalid".into(),
+                    message,
+                });
+            }
+        });
+    }
+
+    async fn test_write(&mut self) {
+        let outcome = match self.engine.write_test().await {
+            Ok(()) => WriteTest {
+                ok: true,
+                message: None,
+            },
+            Err(error) => WriteTest {
+                ok: false,
+                message: Some(error.to_string()),
+            },
+        };
+        let before = self.context.board.report().write_test;
+        if before.as_ref() != Some(&outcome) {
+            tracing::info!(ok = outcome.ok, message = outcome.message, "write test");
+        }
+        self.context
+            .board
+            .update(|report| report.write_test = Some(outcome));
+    }
+
+    /// Running as long as it answers; a crash of one backend makes the engine recover without ending.
+    async fn show_phase(&self) {
+        let answers = self.context.probe.ping(self.engine).await.is_ok();
+        self.context.board.update(|report| {
+            report.phase = match (answers, self.state.settled) {
+                (true, true) => MemberPhase::Running,
+                (true, false) => MemberPhase::Starting,
+                (false, _) => MemberPhase::Recovering,
+            };
+        });
+    }
+}

@@ -1,0 +1,306 @@
+//! `platform.acme.com/v1` `DatabaseClaim`: the Rust types from which the CRD is generated.
+//!
+//! Field documentation here is user documentation: it is what `kubectl explain` prints.
+
+#![expect(
+    unreachable_pub,
+    reason = "the derives repeat each struct inside a private item"
+)]
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// A database, asked for by an application team and kept running by the operator.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "platform.acme.com",
+    version = "v1",
+    kind = "DatabaseClaim",
+    doc = "A database, asked for by an application team and kept running by the operator.",
+    plural = "databaseclaims",
+    singular = "databaseclaim",
+    shortname = "dbclaim",
+    category = "databases",
+    namespaced,
+    status = "DatabaseClaimStatus",
+    printcolumn(name = "Engine", type_ = "string", json_path = ".spec.engine"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.resolved.version"),
+    printcolumn(name = "Size", type_ = "string", json_path = ".spec.size"),
+    printcolumn(name = "Team", type_ = "string", json_path = ".spec.team"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Storage", type_ = "string", json_path = ".status.resolved.storage", priority = 1),
+    printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoints.readWrite", priority = 1),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        priority = 1
+    ),
+    validation = Rule::new("self.metadata.name.size() <= 46 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name must be at most 46 characters of a-z, 0-9 and '-', begin with a letter and end with a letter or digit; names of Pods and Services are made from it"),
+    validation = Rule::new("!has(self.spec.storage) || !has(oldSelf.status) || !has(oldSelf.status.resolved) || !has(oldSelf.status.resolved.storage) || !isQuantity(self.spec.storage) || quantity(self.spec.storage).compareTo(quantity(oldSelf.status.resolved.storage)) >= 0")
+        .message("spec.storage cannot be lowered below what the volume has (status.resolved.storage); a volume cannot shrink")
+)]
+#[x_kube(
+    validation = Rule::new("self.engine == oldSelf.engine")
+        .message("engine cannot be changed; create a new claim and copy the data"),
+    validation = Rule::new("self.size == oldSelf.size")
+        .message("size cannot be changed yet; create a new claim of the wanted size and copy the data"),
+    validation = Rule::new("has(self.version) == has(oldSelf.version) && (!has(self.version) || self.version == oldSelf.version) || has(self.version) && has(oldSelf.version) && (int(self.version.split('.')[0]) < int(oldSelf.version.split('.')[0]) || self.version.split('.')[0] == oldSelf.version.split('.')[0] && self.version.contains('.') && oldSelf.version.contains('.') && int(self.version.split('.')[1]) < int(oldSelf.version.split('.')[1]))")
+        .message("version cannot be changed yet; create a new claim of the wanted version and copy the data"),
+    validation = Rule::new("!(has(self.version) && has(oldSelf.version)) || !(int(self.version.split('.')[0]) < int(oldSelf.version.split('.')[0]) || self.version.split('.')[0] == oldSelf.version.split('.')[0] && self.version.contains('.') && oldSelf.version.contains('.') && int(self.version.split('.')[1]) < int(oldSelf.version.split('.')[1]))")
+        .message("version cannot be lowered: the engine cannot read data written by a newer version"),
+    validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
+        .message("storageClassName cannot be changed; create a new claim in the other class and copy the data"),
+    validation = Rule::new("self.database == oldSelf.database")
+        .message("database cannot be changed; it was created when the claim was"),
+    validation = Rule::new("self.username == oldSelf.username")
+        .message("username cannot be changed; it was created when the claim was"),
+    validation = Rule::new("!has(self.storage) || !has(oldSelf.storage) || !isQuantity(self.storage) || !isQuantity(oldSelf.storage) || quantity(self.storage).compareTo(quantity(oldSelf.storage)) >= 0")
+        .message("storage cannot be lowered; a volume cannot shrink")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseClaimSpec {
+    /// Database engine: `postgres`. Cannot be changed.
+    pub engine: EngineName,
+
+    /// Size of the database: CPU, memory and default storage together. `small` (250m–1 CPU, 512Mi, 5Gi),
+    /// `medium` (1–2 CPU, 2Gi, 20Gi) or `large` (4–8 CPU, 16Gi, 100Gi). Cannot be changed yet.
+    pub size: SizeName,
+
+    /// Team that owns the database; stands as label `platform.acme.com/team` on everything that belongs to
+    /// the claim. May be changed at any time.
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub team: String,
+
+    /// Version of the engine: a major version such as `"17"`, or an exact one such as `"17.5"`. Write it in
+    /// quotes. By default, what the volume already holds, else the newest that is proven (`17`). Cannot be
+    /// changed yet, and never lowered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8), pattern(r"^[1-9][0-9]?(\.[0-9]{1,2})?$"))]
+    #[x_kube(validation = Rule::new("self.split('.')[0] in ['17', '18']")
+        .message("this major version is not available; available are 17 and 18"))]
+    pub version: Option<String>,
+
+    /// Size of the volume as a Kubernetes quantity, such as `20Gi`; at least `1Gi`. By default, that of the
+    /// size. May be raised where the storage class allows it, never lowered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 24))]
+    #[x_kube(validation = Rule::new("isQuantity(self)")
+        .message("storage must be a Kubernetes quantity such as 20Gi"))]
+    #[x_kube(validation = Rule::new("!isQuantity(self) || quantity(self).compareTo(quantity('1Gi')) >= 0 && quantity(self).compareTo(quantity('64Ti')) <= 0")
+        .message("storage must be between 1Gi and 64Ti"))]
+    pub storage: Option<String>,
+
+    /// StorageClass of the volume. By default, the cluster's default class. Cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), pattern(r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    pub storage_class_name: Option<String>,
+
+    /// Name of the database that is created for the application. Cannot be changed.
+    #[serde(default = "default_name")]
+    #[schemars(length(min = 1, max = 32), pattern(r"^[a-z_][a-z0-9_]{0,31}$"))]
+    #[x_kube(validation = Rule::new("!(self in ['postgres', 'template0', 'template1', 'mysql', 'sys', 'information_schema', 'performance_schema', 'admin', 'local', 'config', 'dbclaim'])")
+        .message("database must not be a name that an engine or the operator keeps for itself: postgres, template0, template1, mysql, sys, information_schema, performance_schema, admin, local, config, dbclaim"))]
+    pub database: String,
+
+    /// Name of the user that owns the database; its password is in the Secret `<claim>-db-app`. Cannot be
+    /// changed.
+    #[serde(default = "default_name")]
+    #[schemars(length(min = 1, max = 32), pattern(r"^[a-z_][a-z0-9_]{0,31}$"))]
+    #[x_kube(validation = Rule::new("!(self in ['postgres', 'root', 'admin', 'mysql', 'public', 'none', 'replication', 'dbclaim', 'user', 'current_user', 'session_user', 'current_role']) && !self.startsWith('pg_') && !self.startsWith('mysql_') && !self.startsWith('dbclaim_')")
+        .message("username must not be a name that an engine or the operator keeps for itself: postgres, root, admin, mysql, public, none, replication, dbclaim, user, current_user, session_user, current_role, or one that begins with pg_, mysql_ or dbclaim_"))]
+    pub username: String,
+
+    /// What happens to the data when the claim is deleted. `Retain` (default) keeps the volume and the
+    /// Secrets; creating the same claim again gives the same data and password back. `Delete` removes both
+    /// for good.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+
+    /// While `true`, the operator changes nothing but the status; deleting the claim still works. Default
+    /// `false`.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+fn default_name() -> String {
+    "app".to_owned()
+}
+
+/// Engines that a claim can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineName {
+    /// PostgreSQL.
+    Postgres,
+}
+
+/// Sizes that a claim can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SizeName {
+    /// For development and small services.
+    Small,
+    /// For ordinary production.
+    Medium,
+    /// For heavy production.
+    Large,
+}
+
+/// What happens to the data when the claim is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum DeletionPolicy {
+    /// Volume and Secrets stay.
+    #[default]
+    Retain,
+    /// Volume and Secrets are deleted with the claim.
+    Delete,
+}
+
+/// What the operator has seen and done. Written by the operator only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseClaimStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// One word for people: Pending, Provisioning, Ready, Updating, Degraded, Failed or Terminating. Programs
+    /// use the conditions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+
+    /// `Accepted`, `Ready`, `StorageReady`, `CredentialsReady`, `UpdatePending`, `Reconciling`, `Stalled`.
+    /// Every one that is not good says what is wrong and what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[schemars(length(max = 16))]
+    pub conditions: Vec<Condition>,
+
+    /// Secret with everything that a client needs (Service Binding specification).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<Binding>,
+
+    /// Addresses inside the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
+
+    /// The database processes, one entry per member.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub members: Vec<Member>,
+
+    /// What the defaults came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Resolved>,
+
+    /// When the data directory was created. The volume's own record is what counts; this is a copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub initialized_at: Option<String>,
+}
+
+/// One word for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Phase {
+    /// Not accepted, or nothing has been made yet.
+    Pending,
+    /// On the way to its first Ready.
+    Provisioning,
+    /// Serves, as asked for.
+    Ready,
+    /// Serves or is about to, while a change is carried out.
+    Updating,
+    /// Was Ready and does not serve now.
+    Degraded,
+    /// Cannot go on without a human.
+    Failed,
+    /// Being deleted.
+    Terminating,
+}
+
+/// Reference to the binding Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Binding {
+    /// Name of the Secret, in the claim's namespace.
+    #[schemars(length(max = 253))]
+    pub name: String,
+}
+
+/// Addresses inside the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoints {
+    /// `host:port` for reading and writing.
+    #[schemars(length(max = 300))]
+    pub read_write: String,
+}
+
+/// One database process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// Name of its StatefulSet and volume.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// `primary` for now.
+    #[schemars(length(max = 16))]
+    pub role: String,
+    /// Whether it accepts connections.
+    pub ready: bool,
+    /// Version of the running engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub version: Option<String>,
+    /// Size of its volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub storage: Option<String>,
+    /// Settings that wait for a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 128)))]
+    pub pending_restart: Vec<String>,
+}
+
+/// What the defaults came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolved {
+    /// Engine image.
+    #[schemars(length(max = 512))]
+    pub image: String,
+    /// Version that is asked for: major, or exact.
+    #[schemars(length(max = 32))]
+    pub version: String,
+    /// CPU and memory of the database container.
+    pub resources: ResolvedResources,
+    /// Size of the volume.
+    #[schemars(length(max = 32))]
+    pub storage: String,
+    /// StorageClass of the volume, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub storage_class_name: Option<String>,
+    /// Class from which sizes and images come: `built-in`.
+    #[schemars(length(max = 63))]
+    pub class: String,
+}
+
+/// CPU and memory of the database container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedResources {
+    /// Guaranteed CPU.
+    #[schemars(length(max = 32))]
+    pub cpu_request: String,
+    /// Most CPU.
+    #[schemars(length(max = 32))]
+    pub cpu_limit: String,
+    /// Guaranteed and most memory.
+    #[schemars(length(max = 32))]
+    pub memory: String,
+}

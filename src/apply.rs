@@ -1,0 +1,279 @@
+//! The write side: carries out Steps and writes status. It is the only module that writes to the cluster
+//! (besides the lease), and it decides nothing.
+//!
+//! What was not observed is created by POST; what was observed is applied with its UID in the body, so that an
+//! object that was deleted or replaced meanwhile is answered with a conflict instead of being made again.
+
+use futures::future::join_all;
+use http::{Method, Request};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
+use kube::core::PartialObjectMeta;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::api::v1::DatabaseClaimStatus;
+use crate::api::{API_VERSION, FINALIZER, KIND, manager};
+use crate::claim::ClaimId;
+use crate::plan::Step;
+use crate::render::{Kind, Slot};
+
+/// A write failed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// One step.
+    #[error("cannot {verb} {kind} {name}: {source}")]
+    Write {
+        /// What was attempted.
+        verb: &'static str,
+        /// Kind.
+        kind: &'static str,
+        /// Name.
+        name: String,
+        /// Its place in the claim, where it has one.
+        slot: Option<Slot>,
+        /// The API client's error.
+        source: Box<kube::Error>,
+    },
+}
+
+/// What the API server answered to a step.
+#[derive(Clone, Debug)]
+pub enum Written {
+    /// An object as it is now; metadata only.
+    Object {
+        /// Kind.
+        kind: Kind,
+        /// Its place in the claim; none for a Pod.
+        slot: Option<Slot>,
+        /// Metadata.
+        meta: Box<ObjectMeta>,
+    },
+    /// A delete was accepted.
+    Deleted {
+        /// Kind.
+        kind: Kind,
+        /// Name.
+        name: String,
+        /// UID.
+        uid: String,
+    },
+    /// The claim's finalizers were changed.
+    Claim,
+}
+
+/// The claim as the pass saw it.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The claim.
+    pub id: &'a ClaimId,
+    /// Version that the pass saw.
+    pub resource_version: &'a str,
+    /// Its finalizers.
+    pub finalizers: &'a [String],
+}
+
+/// Writes for passes; shared by all of them.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+}
+
+impl Writer {
+    /// A writer.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Carries out one wave of steps, side by side; one that fails does not stop the others.
+    pub async fn carry_out(&self, target: Target<'_>, steps: &[Step]) -> Vec<Result<Written, Error>> {
+        join_all(steps.iter().map(|step| self.step(target, step))).await
+    }
+
+    async fn step(&self, target: Target<'_>, step: &Step) -> Result<Written, Error> {
+        let namespace = &target.id.namespace;
+        match step {
+            Step::Create(object) => {
+                let kind = object.slot.kind();
+                let url = format!("{}?{MANAGER}", kind.path(namespace));
+                let sent = self.send(Method::POST, &url, JSON, &object.body).await;
+                let meta = sent.map_err(failed("create", kind, &object.name, Some(object.slot)))?;
+                Ok(Written::Object {
+                    kind,
+                    slot: Some(object.slot),
+                    meta: Box::new(meta),
+                })
+            }
+            Step::Apply { object, uid } => {
+                let kind = object.slot.kind();
+                let url = format!("{}/{}?{MANAGER}&force=true", kind.path(namespace), object.name);
+                let mut body = object.body.clone();
+                insert(&mut body, "uid", json!(uid));
+                let sent = self.send(Method::PATCH, &url, APPLY, &body).await;
+                let meta = sent.map_err(failed("apply", kind, &object.name, Some(object.slot)))?;
+                Ok(Written::Object {
+                    kind,
+                    slot: Some(object.slot),
+                    meta: Box::new(meta),
+                })
+            }
+            Step::Label {
+                kind,
+                name,
+                uid,
+                label: (key, value),
+            } => {
+                let url = format!("{}/{name}?{MANAGER}", kind.path(namespace));
+                let body = json!({"metadata": {"uid": uid, "labels": {*key: value}}});
+                let sent = self.send(Method::PATCH, &url, MERGE, &body).await;
+                let meta = sent.map_err(failed("label", *kind, name, None))?;
+                Ok(Written::Object {
+                    kind: *kind,
+                    slot: None,
+                    meta: Box::new(meta),
+                })
+            }
+            // `allowed_by` has done its work when the planner had to name it.
+            Step::Delete {
+                kind,
+                name,
+                uid,
+                allowed_by: _,
+            } => self.delete(namespace, *kind, name, uid).await,
+            Step::Finalizer { present } => self.finalizer(target, *present).await,
+        }
+    }
+
+    async fn delete(&self, namespace: &str, kind: Kind, name: &str, uid: &str) -> Result<Written, Error> {
+        let url = format!("{}/{name}", kind.path(namespace));
+        let body = json!({
+            "apiVersion": "v1", "kind": "DeleteOptions",
+            "preconditions": {"uid": uid}, "propagationPolicy": "Background",
+        });
+        match self.request::<Value>(Method::DELETE, &url, JSON, &body).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(error) => return Err(failed("delete", kind, name, None)(error)),
+        }
+        Ok(Written::Deleted {
+            kind,
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+        })
+    }
+
+    async fn finalizer(&self, target: Target<'_>, present: bool) -> Result<Written, Error> {
+        let others = target
+            .finalizers
+            .iter()
+            .filter(|it| *it != FINALIZER)
+            .map(String::as_str);
+        let finalizers: Vec<&str> = others.chain(present.then_some(FINALIZER)).collect();
+        let body = json!({"metadata": {
+            "uid": target.id.uid, "resourceVersion": target.resource_version, "finalizers": finalizers,
+        }});
+        let url = format!("{}?{MANAGER}", claim_url(target.id));
+        match self.send(Method::PATCH, &url, MERGE, &body).await {
+            Err(kube::Error::Api(status)) if !present && status.is_not_found() => Ok(Written::Claim),
+            sent => sent
+                .map(|_| Written::Claim)
+                .map_err(claim_failed("change the finalizers of", target.id)),
+        }
+    }
+
+    /// Writes the status; returns the version that it made.
+    ///
+    /// # Errors
+    /// When the API server does not take it, also because the claim is gone or another one now.
+    pub async fn status(&self, id: &ClaimId, status: &DatabaseClaimStatus) -> Result<String, Error> {
+        let url = format!(
+            "{}/status?fieldManager={}&force=true",
+            claim_url(id),
+            manager::STATUS
+        );
+        let body = json!({
+            "apiVersion": API_VERSION, "kind": KIND,
+            "metadata": {"name": id.name, "namespace": id.namespace, "uid": id.uid},
+            "status": status,
+        });
+        let meta = self.send(Method::PATCH, &url, APPLY, &body).await;
+        let meta = meta.map_err(claim_failed("write the status of", id))?;
+        Ok(meta.resource_version.unwrap_or_default())
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        content: &str,
+        body: &Value,
+    ) -> Result<ObjectMeta, kube::Error> {
+        self.request::<PartialObjectMeta>(method, url, content, body)
+            .await
+            .map(|object| object.metadata)
+    }
+
+    async fn request<T: serde::de::DeserializeOwned>(
+        &self,
+        method: Method,
+        url: &str,
+        content: &str,
+        body: &Value,
+    ) -> Result<T, kube::Error> {
+        let bytes = serde_json::to_vec(body).map_err(kube::Error::SerdeError)?;
+        let request = Request::builder()
+            .method(method)
+            .uri(url)
+            .header(http::header::CONTENT_TYPE, content)
+            .header(http::header::ACCEPT, METADATA_ONLY)
+            .body(bytes)
+            .map_err(kube::Error::HttpError)?;
+        self.client.request(request).await
+    }
+}
+
+const JSON: &str = "application/json";
+const APPLY: &str = "application/apply-patch+yaml";
+const MERGE: &str = "application/merge-patch+json";
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+const MANAGER: &str = "fieldManager=dbclaim";
+
+fn claim_url(id: &ClaimId) -> String {
+    format!(
+        "/apis/{API_VERSION}/namespaces/{}/databaseclaims/{}",
+        id.namespace, id.name
+    )
+}
+
+fn insert(body: &mut Value, key: &str, value: Value) {
+    if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert(key.to_owned(), value);
+    }
+}
+
+fn failed(
+    verb: &'static str,
+    kind: Kind,
+    name: &str,
+    slot: Option<Slot>,
+) -> impl FnOnce(kube::Error) -> Error {
+    let name = name.to_owned();
+    move |source| Error::Write {
+        verb,
+        kind: kind.name(),
+        name,
+        slot,
+        source: Box::new(source),
+    }
+}
+
+fn claim_failed(verb: &'static str, id: &ClaimId) -> impl FnOnce(kube::Error) -> Error {
+    let name = id.name.clone();
+    move |source| Error::Write {
+        verb,
+        kind: KIND,
+        name,
+        slot: None,
+        source: Box::new(source),
+    }
+}

@@ -1,0 +1,176 @@
+//! The validated claim: everything resolved, nothing left that Kubernetes or an engine could refuse.
+//! Downstream nobody reads the raw resource again. Pure.
+
+pub mod quantity;
+
+use crate::api::protocol::Identity;
+use crate::api::v1::{DeletionPolicy, EngineName};
+
+use quantity::{Bytes, Millicores};
+
+/// Number of the only member, for as long as there are no replicas.
+pub const FIRST_MEMBER: u32 = 1;
+
+/// A claim that can be honoured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Where it lives and what it is called.
+    pub id: ClaimId,
+    /// Engine.
+    pub engine: EngineName,
+    /// Team label.
+    pub team: String,
+    /// Resolved size.
+    pub size: Size,
+    /// Resolved version.
+    pub version: Version,
+    /// Resolved image.
+    pub image: EngineImage,
+    /// Resolved volume size: the larger of what is asked for and what there is.
+    pub storage: Bytes,
+    /// StorageClass that is asked for.
+    pub storage_class: Option<String>,
+    /// Database of the application.
+    pub database: String,
+    /// User of the application.
+    pub username: String,
+    /// What deletion does.
+    pub deletion_policy: DeletionPolicy,
+    /// Whether the operator keeps its hands off.
+    pub paused: bool,
+    /// What the volume is, or is to be, identified by.
+    pub identity: Identity,
+}
+
+/// CPU, memory and default storage of a size. Memory is request and limit at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Name, as in the claim.
+    pub name: &'static str,
+    /// Guaranteed CPU.
+    pub cpu_request: Millicores,
+    /// Most CPU.
+    pub cpu_limit: Millicores,
+    /// Guaranteed and most memory.
+    pub memory: Bytes,
+    /// Volume when the claim says nothing.
+    pub storage: Bytes,
+}
+
+/// An engine image and the user that it is made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineImage {
+    /// Full reference.
+    pub reference: String,
+    /// uid of the engine's user in the image.
+    pub uid: i64,
+    /// gid of the engine's user in the image.
+    pub gid: i64,
+}
+
+/// Namespace, name and UID of a claim, and every name that follows from them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClaimId {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID; another claim of the same name has another one.
+    pub uid: String,
+}
+
+impl ClaimId {
+    /// `namespace/name`.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// `<claim>-db`: read-write Service, ServiceAccount, Role and RoleBinding.
+    pub fn base(&self) -> String {
+        format!("{}-db", self.name)
+    }
+
+    /// Headless Service of the members.
+    pub fn members_service(&self) -> String {
+        format!("{}-db-members", self.name)
+    }
+
+    /// StatefulSet and PVC of a member.
+    pub fn member(&self, member: u32) -> String {
+        format!("{}-db-{member}", self.name)
+    }
+
+    /// Pod of a member.
+    pub fn pod(&self, member: u32) -> String {
+        format!("{}-db-{member}-0", self.name)
+    }
+
+    /// Report ConfigMap of a member.
+    pub fn report(&self, member: u32) -> String {
+        format!("{}-db-{member}-report", self.name)
+    }
+
+    /// ConfigMap of the members' configuration.
+    pub fn config(&self) -> String {
+        format!("{}-db-config", self.name)
+    }
+
+    /// Secret for applications, and its marker ConfigMap.
+    pub fn app_secret(&self) -> String {
+        format!("{}-db-app", self.name)
+    }
+
+    /// Secret of the agent, and its marker ConfigMap.
+    pub fn admin_secret(&self) -> String {
+        format!("{}-db-admin", self.name)
+    }
+
+    /// Fully qualified name of the read-write Service. `cluster.local` is what every cluster answers to
+    /// unless its owner chose otherwise; a name without it would depend on the client's search path.
+    pub fn host(&self) -> String {
+        format!("{}.{}.svc.cluster.local", self.base(), self.namespace)
+    }
+}
+
+/// A version that is asked for: a major, or an exact one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Major part.
+    pub major: String,
+    /// Minor part, when it is exact.
+    pub minor: Option<u32>,
+}
+
+impl Version {
+    /// Reads `17` or `17.5`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = |s: &str| {
+            s.bytes()
+                .all(|b| b.is_ascii_digit())
+                .then(|| s.parse::<u32>().ok())
+                .flatten()
+        };
+        match text.split_once('.') {
+            None => number(text).map(|_| Self {
+                major: text.to_owned(),
+                minor: None,
+            }),
+            Some((major, minor)) => {
+                number(major)?;
+                Some(Self {
+                    major: major.to_owned(),
+                    minor: Some(number(minor)?),
+                })
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.minor {
+            Some(minor) => write!(f, "{}.{minor}", self.major),
+            None => f.write_str(&self.major),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Command line and environment, read once and checked: `Args` in, `Config` out. The only place where the
+//! environment is read.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, ValueEnum};
+use http::StatusCode;
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::crd;
+use crate::controller::{self, Context};
+use crate::render::Settings;
+use crate::telemetry::{http as server, logs};
+
+/// Turns DatabaseClaims into running databases.
+#[derive(Debug, Parser)]
+#[command(name = "dbclaim", version, about, subcommand_required = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the operator against the current kubeconfig or, in a Pod, its own cluster (the default).
+    Run(Run),
+    /// Print the CustomResourceDefinitions as YAML.
+    Crd,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Run {
+    /// Image with the agent, which an init container copies into every database Pod; usually the operator's
+    /// own image.
+    #[arg(long, env = "DBCLAIM_AGENT_IMAGE", value_name = "IMAGE")]
+    agent_image: Option<String>,
+
+    /// Secrets in each claim's namespace with which the images are pulled, separated by commas.
+    #[arg(
+        long,
+        env = "DBCLAIM_AGENT_PULL_SECRETS",
+        value_delimiter = ',',
+        value_name = "NAMES"
+    )]
+    agent_pull_secrets: Vec<String>,
+
+    /// Only serve claims in this namespace. By default, in all.
+    #[arg(long, env = "DBCLAIM_NAMESPACE", value_name = "NAMESPACE")]
+    namespace: Option<String>,
+
+    /// Claims that are worked on side by side.
+    #[arg(long, env = "DBCLAIM_CONCURRENCY", default_value_t = 16, value_name = "NUMBER",
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+
+    /// Longest time in seconds that one pass over a claim may take.
+    #[arg(long, env = "DBCLAIM_PASS_TIMEOUT", default_value_t = 60, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u16).range(5..=3600))]
+    pass_timeout: u16,
+
+    /// Address for probes and metrics: /livez, /readyz, /metrics.
+    #[arg(
+        long,
+        env = "DBCLAIM_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS"
+    )]
+    listen: SocketAddr,
+
+    /// Log filter: a level (error, warn, info, debug, trace) or target=level pairs.
+    #[arg(long, env = "DBCLAIM_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+
+    /// Log format.
+    #[arg(
+        long,
+        env = "DBCLAIM_LOG_FORMAT",
+        default_value = "auto",
+        value_name = "FORMAT"
+    )]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl From<LogFormat> for logs::Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Auto => Self::Auto,
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// Entry point of `dbclaim`: parses, runs, prints the cause chain of what went wrong.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Crd) => print_crd(),
+        Some(Command::Run(run)) => operate(run),
+        None => operate(cli.run),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dbclaim: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_crd() -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let text = crd::yaml().context("cannot write the CRD")?;
+    // A closed pipe (`dbclaim crd | head`) is the reader's choice.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+fn operate(run: Run) -> anyhow::Result<()> {
+    logs::start(&run.log, run.log_format.into())?;
+    let config = config(&run)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime
+        .context("cannot start the runtime")?
+        .block_on(serve(run, config))
+}
+
+fn config(run: &Run) -> anyhow::Result<controller::Config> {
+    let agent_image = run.agent_image.clone().filter(|image| !image.trim().is_empty()).context(
+        "no agent image: set --agent-image or DBCLAIM_AGENT_IMAGE to the image that holds dbclaim-agent, usually the operator's own",
+    )?;
+    let pull_secrets = run
+        .agent_pull_secrets
+        .iter()
+        .filter(|name| !name.is_empty())
+        .cloned()
+        .collect();
+    Ok(controller::Config {
+        settings: Settings {
+            agent_image,
+            pull_secrets,
+        },
+        namespace: run.namespace.clone().filter(|namespace| !namespace.is_empty()),
+        concurrency: run.concurrency,
+        pass_timeout: Duration::from_secs(run.pass_timeout.into()),
+    })
+}
+
+async fn serve(run: Run, config: controller::Config) -> anyhow::Result<()> {
+    let client = connect().await?;
+    let stop = CancellationToken::new();
+    let context = Arc::new(Context::new(&client, &config));
+    let listener = server::serve(run.listen, answers(context.clone()), stop.clone());
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let stopping = stop.clone();
+    let signals = async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is under way"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is under way"),
+            () = stopping.cancelled() => {}
+        }
+        stopping.cancel();
+    };
+    let work = controller::run(client, config, context, stop.clone());
+    let listen = async {
+        let served = listener
+            .await
+            .with_context(|| format!("cannot listen on {}", run.listen));
+        // Without probes the operator would be killed anyway; better to say why.
+        stop.cancel();
+        served
+    };
+    let (served, (), ()) = tokio::join!(listen, work, signals);
+    served
+}
+
+/// A client whose requests end: there is no read timeout by default, and what the API server cannot take now is
+/// retried by the pass, at the claim's own pace.
+async fn connect() -> anyhow::Result<Client> {
+    let mut config = kube::Config::infer().await.context(
+        "found neither a kubeconfig nor a Pod's service account; set KUBECONFIG, or run inside the cluster",
+    )?;
+    config.connect_timeout = Some(Duration::from_secs(10));
+    config.write_timeout = Some(Duration::from_secs(30));
+    config.default_retry = false;
+    Client::try_from(config).context("cannot make a client from the kubeconfig")
+}
+
+fn answers(context: Arc<Context>) -> server::Answer {
+    Arc::new(move |path| match path {
+        "/livez" => (StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" if context.is_synced() => (StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the watches are not complete yet\n".to_owned(),
+        ),
+        "/metrics" => (StatusCode::OK, context.metrics()),
+        _ => (
+            StatusCode::NOT_FOUND,
+            "not found; there are /livez, /readyz and /metrics\n".to_owned(),
+        ),
+    })
+}

@@ -1,0 +1,193 @@
+//! Watches, concurrency, shutdown and error policy. It names no engine.
+
+pub mod error;
+pub mod memory;
+pub mod reconcile;
+mod watches;
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use kube::runtime::controller::{self, Action};
+use kube::runtime::{applier, reflector};
+use kube::{Client, ResourceExt};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::api::v1::DatabaseClaim;
+use crate::apply::Writer;
+use crate::observe::Observer;
+use crate::render::Settings;
+use error::{Class, Error};
+use memory::Memory;
+use watches::Watches;
+
+/// How the controller works.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What goes into the rendered objects.
+    pub settings: Settings,
+    /// Only claims in this namespace; all when absent.
+    pub namespace: Option<String>,
+    /// Claims that are worked on side by side.
+    pub concurrency: u16,
+    /// Longest time that one pass may take.
+    pub pass_timeout: Duration,
+}
+
+/// What every pass shares.
+pub struct Context {
+    /// Read side.
+    pub observer: Observer,
+    /// Write side.
+    pub writer: Writer,
+    /// What is remembered between passes.
+    pub memory: Memory,
+    /// What goes into the rendered objects.
+    pub settings: Settings,
+    /// Number of watches that have been complete once.
+    pub synced: tokio::sync::watch::Sender<usize>,
+    pass_timeout: Duration,
+}
+
+impl Context {
+    /// A context with nothing known yet.
+    pub fn new(client: &Client, config: &Config) -> Self {
+        Self {
+            observer: Observer::new(client.clone()),
+            writer: Writer::new(client.clone()),
+            memory: Memory::default(),
+            settings: config.settings.clone(),
+            synced: tokio::sync::watch::Sender::new(0),
+            pass_timeout: config.pass_timeout,
+        }
+    }
+
+    /// Whether every watch has been complete once.
+    pub fn is_synced(&self) -> bool {
+        *self.synced.borrow() == Watches::COUNT
+    }
+
+    /// The time of a pass.
+    #[expect(clippy::disallowed_methods, reason = "the one clock of the controller")]
+    pub fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
+    }
+
+    /// A new password: 32 letters and digits, about 190 bits. `None` where the kernel has no randomness to give.
+    pub fn password(&self) -> Option<String> {
+        const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        const LENGTH: usize = 32;
+        let mut bytes = [0_u8; LENGTH * 4];
+        getrandom::fill(&mut bytes).ok()?;
+        // Values beyond the last whole multiple would favour the first letters.
+        let fair = bytes
+            .iter()
+            .map(|byte| usize::from(*byte))
+            .filter(|byte| *byte < ALPHABET.len() * 4);
+        let letters = fair.filter_map(|byte| ALPHABET.get(byte % ALPHABET.len()));
+        let password: String = letters.take(LENGTH).map(|it| char::from(*it)).collect();
+        (password.len() == LENGTH).then_some(password)
+    }
+
+    /// The operator's metrics in the Prometheus text format.
+    pub fn metrics(&self) -> String {
+        format!(
+            "# HELP dbclaim_watches_synced Watches that have been complete at least once.\n\
+             # TYPE dbclaim_watches_synced gauge\ndbclaim_watches_synced {}\n",
+            *self.synced.borrow()
+        )
+    }
+}
+
+/// Runs until `stop` is cancelled, then finishes what is under way.
+pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: CancellationToken) {
+    let tracker = TaskTracker::new();
+    let (trigger, triggered) = futures::channel::mpsc::unbounded();
+    let (store, writer) = reflector::store();
+    let watches = Watches {
+        client: client.clone(),
+        namespace: config.namespace.clone(),
+        context: context.clone(),
+        trigger,
+        tracker: tracker.clone(),
+        stop: stop.clone(),
+    };
+    watches.start();
+    drop(watches);
+    tracker.close();
+    let mut synced = context.synced.subscribe();
+    let complete = tokio::select! {
+        complete = synced.wait_for(|count| *count == Watches::COUNT) => complete.is_ok(),
+        () = stop.cancelled() => false,
+    };
+    if complete {
+        tracing::info!("watches are complete; claims are taken up");
+        let claims = watches::claims(&client, config.namespace.as_deref(), context.clone(), writer);
+        let queue = futures::stream::select(claims, triggered)
+            .map(Ok::<_, Infallible>)
+            .take_until(stop.clone().cancelled_owned());
+        let pace = controller::Config::default().concurrency(config.concurrency);
+        applier(pass, error_policy, context, store, Box::pin(queue), pace)
+            .for_each(|result| {
+                match result {
+                    // A claim that went away while it was queued.
+                    Ok(_)
+                    | Err(controller::Error::ObjectNotFound(_) | controller::Error::ReconcilerFailed(..)) => {
+                    }
+                    Err(error) => tracing::warn!(%error, "the queue failed"),
+                }
+                std::future::ready(())
+            })
+            .await;
+    }
+    stop.cancel();
+    tracker.wait().await;
+}
+
+type Pass = futures::future::BoxFuture<'static, Result<Action, Error>>;
+
+/// One pass under a timeout; a panic is an error of this claim alone.
+fn pass(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Pass {
+    let limit = context.pass_timeout;
+    let span = tracing::info_span!(
+        "pass",
+        namespace = claim.namespace().unwrap_or_default(),
+        claim = claim.name_any(),
+    );
+    let line = AssertUnwindSafe(reconcile::reconcile(claim, context)).catch_unwind();
+    let limited = async move {
+        match tokio::time::timeout(limit, line).await {
+            Err(_) => Err(Error::Timeout(limit)),
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => {
+                let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+                Err(Error::Panicked(
+                    text.or_else(|| panic.downcast_ref().cloned()).unwrap_or_default(),
+                ))
+            }
+        }
+    };
+    limited.instrument(span).boxed()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the signature is kube's")]
+fn error_policy(claim: Arc<DatabaseClaim>, error: &Error, context: Arc<Context>) -> Action {
+    let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
+    let uid = claim.uid().unwrap_or_default();
+    let class = error.class();
+    let delay = context.memory.back_off(&uid, (&namespace, &name), class);
+    match class {
+        Class::Conflict => {
+            tracing::debug!(%namespace, claim = %name, %error, ?delay, "looked at something that has changed");
+        }
+        Class::Transient | Class::Terminal => {
+            tracing::warn!(%namespace, claim = %name, class = ?class, %error, ?delay, "the pass failed");
+        }
+    }
+    Action::requeue(delay)
+}

@@ -1,0 +1,208 @@
+//! The watches: they feed the cache and say which claim to look at. No Secret is ever listed or watched.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::channel::mpsc::UnboundedSender;
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt, reflector};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Context;
+use crate::api::label;
+use crate::api::v1::DatabaseClaim;
+use crate::observe::cache::ClaimKey;
+use crate::observe::reduce::{self, Seen};
+use crate::plan::observed::Detail;
+use crate::render::Kind;
+
+/// Claims to look at.
+pub(super) type Trigger = UnboundedSender<ObjectRef<DatabaseClaim>>;
+
+/// Starts the watches of the claims' objects.
+#[derive(Clone)]
+pub(super) struct Watches {
+    pub(super) client: Client,
+    pub(super) namespace: Option<String>,
+    pub(super) context: Arc<Context>,
+    pub(super) trigger: Trigger,
+    pub(super) tracker: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
+impl Watches {
+    /// All of them. Each is complete when [`Context::synced`] has counted it.
+    pub(super) fn start(&self) {
+        self.whole(Kind::StatefulSet, reduce::stateful_set);
+        self.whole(Kind::PersistentVolumeClaim, reduce::volume);
+        self.whole(Kind::Pod, reduce::pod);
+        self.whole(Kind::EndpointSlice, reduce::endpoints);
+        self.metadata::<ConfigMap>(Kind::ConfigMap);
+        self.metadata::<Service>(Kind::Service);
+        self.metadata::<ServiceAccount>(Kind::ServiceAccount);
+        self.metadata::<Role>(Kind::Role);
+        self.metadata::<RoleBinding>(Kind::RoleBinding);
+    }
+
+    /// Number of watches that [`Self::start`] starts.
+    pub(super) const COUNT: usize = 9;
+
+    fn whole<K>(&self, kind: Kind, detail: fn(&K) -> Detail)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + DeserializeOwned
+            + Clone
+            + Debug
+            + Send
+            + 'static,
+    {
+        self.watch::<K>(kind, move |object| {
+            reduce::metadata(kind, object.meta(), detail(object))
+        });
+    }
+
+    fn metadata<K>(&self, kind: Kind)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
+        PartialObjectMeta<K>: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        self.watch::<PartialObjectMeta<K>>(kind, move |object| {
+            reduce::metadata(
+                kind,
+                &object.metadata,
+                crate::observe::detail(kind, &object.metadata),
+            )
+        });
+    }
+
+    fn watch<K>(&self, kind: Kind, reduce: impl Fn(&K) -> Option<Seen> + Send + 'static)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + DeserializeOwned
+            + Clone
+            + Debug
+            + Send
+            + 'static,
+    {
+        let api: Api<K> = api(&self.client, self.namespace.as_deref());
+        let config = watcher::Config::default().labels(&format!("{}={}", label::MANAGED_BY, label::MANAGER));
+        let events = watcher(api, config).default_backoff();
+        let mut feed = Feed {
+            kind,
+            watches: self.clone(),
+            list: Vec::new(),
+            complete: false,
+        };
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            let mut events = std::pin::pin!(events.take_until(stop.cancelled_owned()));
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => feed.take(event, &reduce),
+                    Err(error) => {
+                        tracing::warn!(kind = kind.name(), %error, "the watch failed; it is tried again");
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// One watch on its way into the cache.
+struct Feed {
+    kind: Kind,
+    watches: Watches,
+    list: Vec<Seen>,
+    complete: bool,
+}
+
+impl Feed {
+    fn take<K>(&mut self, event: Event<K>, reduce: impl Fn(&K) -> Option<Seen>) {
+        let cache = &self.watches.context.observer.cache;
+        match event {
+            Event::Init => self.list.clear(),
+            Event::InitApply(object) => self.list.extend(reduce(&object)),
+            Event::InitDone => {
+                let changed = cache.replace(self.kind, std::mem::take(&mut self.list));
+                self.look_at(changed);
+                if !std::mem::replace(&mut self.complete, true) {
+                    self.watches.context.synced.send_modify(|count| *count += 1);
+                }
+            }
+            Event::Apply(object) => {
+                let changed = reduce(&object).and_then(|seen| cache.upsert(seen));
+                self.look_at(changed);
+            }
+            Event::Delete(object) => {
+                let changed = reduce(&object).and_then(|seen| cache.remove(&seen));
+                self.look_at(changed);
+            }
+        }
+    }
+
+    fn look_at(&self, changed: impl IntoIterator<Item = ClaimKey>) {
+        for (namespace, name) in changed {
+            // The receiver is gone only when the controller has stopped.
+            let _ = self
+                .watches
+                .trigger
+                .unbounded_send(ObjectRef::new(&name).within(&namespace));
+        }
+    }
+}
+
+/// The watch of the claims themselves: fills the store that passes read from, and names the claims that
+/// somebody other than us has changed.
+pub(super) fn claims(
+    client: &Client,
+    namespace: Option<&str>,
+    context: Arc<Context>,
+    writer: reflector::store::Writer<DatabaseClaim>,
+) -> impl Stream<Item = ObjectRef<DatabaseClaim>> + Send + use<> {
+    let api: Api<DatabaseClaim> = api(client, namespace);
+    watcher(api, watcher::Config::default())
+        .default_backoff()
+        .modify(|claim| claim.managed_fields_mut().clear())
+        .reflect(writer)
+        .filter_map(move |event| {
+            let claim = match event {
+                Ok(Event::Apply(claim) | Event::InitApply(claim)) => {
+                    let (uid, version) = (
+                        claim.uid().unwrap_or_default(),
+                        claim.resource_version().unwrap_or_default(),
+                    );
+                    (!context.memory.is_echo(&uid, &version)).then(|| ObjectRef::from_obj(&claim))
+                }
+                Ok(Event::Delete(claim)) => {
+                    context
+                        .memory
+                        .forget(&claim.namespace().unwrap_or_default(), &claim.name_any());
+                    None
+                }
+                Ok(Event::Init | Event::InitDone) => None,
+                Err(error) => {
+                    tracing::warn!(kind = "DatabaseClaim", %error, "the watch failed; it is tried again");
+                    None
+                }
+            };
+            std::future::ready(claim)
+        })
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}

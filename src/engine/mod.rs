@@ -1,0 +1,130 @@
+//! What differs per engine, as methods of one enum. Pure; names no Kubernetes object.
+
+pub mod postgres;
+
+use std::collections::BTreeMap;
+
+use crate::api::v1::EngineName;
+use crate::claim::quantity::Bytes;
+
+/// A database engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// PostgreSQL.
+    Postgres,
+}
+
+/// What a client needs to connect.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection<'a> {
+    /// Fully qualified host.
+    pub host: &'a str,
+    /// Database.
+    pub database: &'a str,
+    /// User.
+    pub username: &'a str,
+    /// Password in clear.
+    pub password: &'a str,
+}
+
+impl From<EngineName> for Engine {
+    fn from(name: EngineName) -> Self {
+        match name {
+            EngineName::Postgres => Self::Postgres,
+        }
+    }
+}
+
+impl Engine {
+    /// Spelling in the claim, in labels and on the volume.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+        }
+    }
+
+    /// TCP port of the database.
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Postgres => 5432,
+        }
+    }
+
+    /// `type` of the Service Binding specification.
+    pub fn binding_type(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgresql",
+        }
+    }
+
+    /// Configuration files by name, from the memory that the engine may use.
+    pub fn config_files(self, memory: Bytes) -> BTreeMap<&'static str, String> {
+        match self {
+            Self::Postgres => postgres::config_files(memory),
+        }
+    }
+
+    /// URI for the engine's own drivers and tools; every part percent-encoded.
+    pub fn uri(self, to: &Connection<'_>) -> String {
+        let Connection {
+            host,
+            database,
+            username,
+            password,
+        } = *to;
+        let (scheme, port) = (self.binding_type(), self.port());
+        let (user, password, database) = (percent(username), percent(password), percent(database));
+        format!("{scheme}://{user}:{password}@{host}:{port}/{database}")
+    }
+
+    /// URL for JDBC drivers.
+    pub fn jdbc_uri(self, to: &Connection<'_>) -> String {
+        let Connection {
+            host,
+            database,
+            username,
+            password,
+        } = *to;
+        let (scheme, port) = (self.binding_type(), self.port());
+        let (user, password, database) = (percent(username), percent(password), percent(database));
+        format!("jdbc:{scheme}://{host}:{port}/{database}?user={user}&password={password}")
+    }
+}
+
+/// Percent-encodes all but the unreserved characters of RFC 3986.
+fn percent(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes()
+        .fold(String::with_capacity(text.len()), |mut out, byte| {
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                out.push(char::from(byte));
+            } else {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
+            out
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uris_survive_hostile_passwords() {
+        let to = Connection {
+            host: "h.example",
+            database: "app",
+            username: "a@b",
+            password: "p@ss:/?#[]% é&",
+        };
+        assert_eq!(
+            Engine::Postgres.uri(&to),
+            "postgresql://a%40b:p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26@h.example:5432/app"
+        );
+        assert_eq!(
+            Engine::Postgres.jdbc_uri(&to),
+            "jdbc:postgresql://h.example:5432/app?user=a%40b&password=p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26"
+        );
+    }
+}

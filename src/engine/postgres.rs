@@ -1,0 +1,103 @@
+//! PostgreSQL: configuration from the memory of the size.
+//!
+//! Ratios are those that the PostgreSQL manual recommends as a starting point
+//! (<https://www.postgresql.org/docs/current/runtime-config-resource.html>): a quarter of memory for
+//! `shared_buffers`, the rest for the page cache and for sessions.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::claim::quantity::Bytes;
+
+/// Who may connect: the agent as `postgres` over the socket (peer), everybody else by SCRAM-SHA-256.
+const HBA: &str = "\
+# type  database  user      address  method
+local   all       postgres           peer
+local   all       all                scram-sha-256
+host    all       postgres  all      reject
+host    all       all       all      scram-sha-256
+";
+
+/// `postgresql.conf` and `pg_hba.conf`.
+pub fn config_files(memory: Bytes) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        ("postgresql.conf", server(memory)),
+        ("pg_hba.conf", HBA.to_owned()),
+    ])
+}
+
+fn server(memory: Bytes) -> String {
+    let mib = memory.0 / Bytes::MIB;
+    // About 5 MiB per session beside the shared memory; never fewer than a small pool needs.
+    let connections = (mib / 10).clamp(50, 400);
+    let mut text = String::new();
+    let mut set = |key: &str, value: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{key} = '{value}'");
+    };
+    set("listen_addresses", "*");
+    set("port", "5432");
+    set("max_connections", &connections.to_string());
+    set("password_encryption", "scram-sha-256");
+    set("scram_iterations", "4096");
+    set("shared_buffers", &format!("{}MB", (mib / 4).max(32)));
+    set("effective_cache_size", &format!("{}MB", (mib * 3 / 4).max(64)));
+    set(
+        "work_mem",
+        &format!("{}kB", (mib * 1024 / 4 / connections).max(1024)),
+    );
+    set(
+        "maintenance_work_mem",
+        &format!("{}MB", (mib / 16).clamp(16, 2048)),
+    );
+    set("huge_pages", "off");
+    // Decided once, so that replicas, logical decoding and pg_rewind can come later without a new cluster.
+    set("wal_level", "logical");
+    set("wal_log_hints", "on");
+    set("max_wal_senders", "10");
+    set("max_replication_slots", "10");
+    set("max_wal_size", "1GB");
+    set("min_wal_size", "80MB");
+    // Durability is not a setting.
+    set("fsync", "on");
+    set("full_page_writes", "on");
+    set("synchronous_commit", "on");
+    set("log_destination", "stderr");
+    set("logging_collector", "off");
+    set("log_line_prefix", "%m [%p] %q%u@%d ");
+    set("log_min_duration_statement", "-1");
+    set("log_statement", "none");
+    set("timezone", "UTC");
+    set("log_timezone", "UTC");
+    set("datestyle", "iso, mdy");
+    set("default_text_search_config", "pg_catalog.english");
+    // What a superuser sets by SQL would fight with this file. (Version 17 and later.)
+    set("allow_alter_system", "off");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_settings_fit_into_every_size() {
+        for mib in [256_u64, 512, 2048, 16 * 1024] {
+            let text = server(Bytes(mib * Bytes::MIB));
+            let number = |key: &str| -> u64 {
+                let line = text.lines().find(|line| line.starts_with(key)).unwrap();
+                line.chars()
+                    .filter(char::is_ascii_digit)
+                    .collect::<String>()
+                    .parse()
+                    .unwrap()
+            };
+            let sessions = number("max_connections") * number("work_mem") / 1024;
+            let used = number("shared_buffers") + sessions + number("maintenance_work_mem");
+            assert!(
+                used <= mib * 3 / 4,
+                "{mib} MiB: {used} MiB are spoken for\n{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The read side: fills one `Observed` per pass, from the cache and by reading what is not cached. It writes
+//! nothing, and after it nobody reads.
+
+pub mod cache;
+pub mod reduce;
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use http::Request;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Client;
+use kube::core::PartialObjectMeta;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::api::protocol::{Credentials, FORMAT, path};
+use crate::api::v1::DatabaseClaim;
+use crate::api::{API_VERSION, key, manager};
+use crate::claim::ClaimId;
+use crate::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState};
+use crate::render::{Kind, Slot};
+use cache::Cache;
+use reduce::Seen;
+
+/// Reading failed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// One object.
+    #[error("cannot read {kind} {name}: {source}")]
+    Read {
+        /// Kind.
+        kind: &'static str,
+        /// Name.
+        name: String,
+        /// The API client's error.
+        source: kube::Error,
+    },
+}
+
+/// What a pass asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The claim.
+    pub id: &'a ClaimId,
+    /// Objects that a POST found to exist and that no watch has shown.
+    pub suspects: &'a [Slot],
+    /// Whether the Secrets are read although their markers are there.
+    pub read_secrets: bool,
+}
+
+/// Reads for passes; shared by all of them.
+pub struct Observer {
+    client: Client,
+    /// The cache, which the controller feeds.
+    pub cache: Cache,
+    /// Fingerprints that were found to be what our own writes yield. Few: they do not depend on the claim.
+    trusted: Mutex<HashSet<(Slot, u64)>>,
+}
+
+impl Observer {
+    /// An observer with an empty cache.
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            cache: Cache::default(),
+            trusted: Mutex::default(),
+        }
+    }
+
+    /// Remembers fingerprints as ours.
+    pub fn trust(&self, fingerprints: impl IntoIterator<Item = (Slot, u64)>) {
+        self.trusted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(fingerprints);
+    }
+
+    fn is_trusted(&self, slot: Slot, fingerprint: u64) -> bool {
+        self.trusted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&(slot, fingerprint))
+    }
+
+    /// One snapshot.
+    ///
+    /// # Errors
+    /// When the API server cannot be read.
+    pub async fn observe(&self, ask: Ask<'_>) -> Result<Observed, Error> {
+        let id = ask.id;
+        let mut seen = self.cache.of(&(id.namespace.clone(), id.name.clone()));
+        for slot in ask.suspects {
+            let kind = slot.kind();
+            if kind != Kind::Secret && !seen.iter().any(|it| it.kind == kind && it.name == slot.name(id)) {
+                seen.extend(self.look_up(id, *slot).await?);
+            }
+        }
+        let mut children = Vec::with_capacity(seen.len());
+        for seen in seen {
+            children.push(self.child(id, seen).await?);
+        }
+        let mut observed = Observed {
+            children,
+            ..Observed::default()
+        };
+        let marked = |slot| observed.slot(id, slot).is_some_and(|marker| !marker.deleting);
+        if ask.read_secrets || !marked(Slot::AdminMarker) || !marked(Slot::AppMarker) {
+            observed.admin = self.secret(id, Slot::AdminSecret).await?;
+            observed.app = self.secret(id, Slot::AppSecret).await?;
+        }
+        let absent = |state: &SecretState| matches!(state, SecretState::Absent);
+        if observed.slot(id, Slot::Volume).is_none() || absent(&observed.admin) || absent(&observed.app) {
+            observed.claim_gone = !self.still_there(id).await?;
+        }
+        Ok(observed)
+    }
+
+    /// The claim as the API server has it now, by a quorum read: what survives deletion is made only for a
+    /// claim that is still there.
+    async fn still_there(&self, id: &ClaimId) -> Result<bool, Error> {
+        let url = format!(
+            "/apis/{API_VERSION}/namespaces/{}/databaseclaims/{}",
+            id.namespace, id.name
+        );
+        let found: Option<PartialObjectMeta<DatabaseClaim>> = self
+            .get(&url, METADATA_ONLY)
+            .await
+            .map_err(read("DatabaseClaim", &id.name))?;
+        Ok(found.is_some_and(|claim| {
+            claim.metadata.uid.as_deref() == Some(&id.uid) && claim.metadata.deletion_timestamp.is_none()
+        }))
+    }
+
+    async fn child(&self, id: &ClaimId, seen: Seen) -> Result<Child, Error> {
+        let ownership = ownership(id, &seen);
+        let slot = Slot::ALL
+            .into_iter()
+            .find(|slot| slot.kind() == seen.kind && slot.name(id) == seen.name);
+        let integrity = match slot {
+            Some(slot) if ownership == Ownership::Ours && !self.is_trusted(slot, seen.fingerprint) => {
+                let url = format!("{}/{}", seen.kind.path(&id.namespace), seen.name);
+                let live: Option<Value> = self
+                    .get(&url, "application/json")
+                    .await
+                    .map_err(read(seen.kind.name(), &seen.name))?;
+                Integrity::Unknown(seen.fingerprint, Box::new(live.unwrap_or_default()))
+            }
+            _ => Integrity::Known(seen.fingerprint),
+        };
+        Ok(Child {
+            kind: seen.kind,
+            name: seen.name,
+            uid: seen.uid,
+            resource_version: seen.resource_version,
+            ownership,
+            deleting: seen.deleting,
+            applied: seen.applied,
+            integrity,
+            team: seen.team,
+            detail: seen.detail,
+        })
+    }
+
+    async fn look_up(&self, id: &ClaimId, slot: Slot) -> Result<Option<Seen>, Error> {
+        let (kind, name) = (slot.kind(), slot.name(id));
+        let url = format!("{}/{name}", kind.path(&id.namespace));
+        let found: Option<PartialObjectMeta> = self
+            .get(&url, METADATA_ONLY)
+            .await
+            .map_err(read(kind.name(), &name))?;
+        Ok(found.and_then(|object| reduce::metadata(kind, &object.metadata, detail(kind, &object.metadata))))
+    }
+
+    async fn secret(&self, id: &ClaimId, slot: Slot) -> Result<SecretState, Error> {
+        let name = slot.name(id);
+        let url = format!("{}/{name}", Kind::Secret.path(&id.namespace));
+        let found: Option<Secret> = self
+            .get(&url, "application/json")
+            .await
+            .map_err(read(Kind::Secret.name(), &name))?;
+        let Some(secret) = found else {
+            return Ok(SecretState::Absent);
+        };
+        let Some(seen) = reduce::metadata(Kind::Secret, &secret.metadata, Detail::None) else {
+            return Ok(SecretState::Absent);
+        };
+        let entry = |key: &str| {
+            secret
+                .data
+                .as_ref()
+                .and_then(|data| data.get(key))
+                .map(|it| it.0.as_slice())
+        };
+        let credentials = match slot {
+            Slot::AdminSecret => entry(path::CREDENTIALS_FILE)
+                .and_then(|bytes| serde_json::from_slice::<Credentials>(bytes).ok())
+                .filter(|it| !it.password.is_empty()),
+            _ => entry("password")
+                .and_then(|it| String::from_utf8(it.to_vec()).ok())
+                .filter(|it| !it.is_empty())
+                .map(|password| Credentials {
+                    v: FORMAT,
+                    generation: 0,
+                    password,
+                }),
+        };
+        let intact = intact(&secret);
+        Ok(SecretState::Present {
+            ownership: ownership(id, &seen),
+            uid: seen.uid,
+            credentials,
+            deleting: seen.deleting,
+            applied: seen.applied.filter(|_| intact),
+        })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, url: &str, accept: &str) -> Result<Option<T>, kube::Error> {
+        let request = Request::get(url)
+            .header(http::header::ACCEPT, accept)
+            .body(Vec::new());
+        let request = request.map_err(kube::Error::HttpError)?;
+        match self.client.request::<T>(request).await {
+            Ok(found) => Ok(Some(found)),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+
+fn read(kind: &'static str, name: &str) -> impl FnOnce(kube::Error) -> Error {
+    let name = name.to_owned();
+    move |source| Error::Read { kind, name, source }
+}
+
+/// Detail that can be told from metadata alone.
+pub fn detail(kind: Kind, meta: &ObjectMeta) -> Detail {
+    match kind {
+        Kind::ConfigMap => reduce::config_map_detail(meta),
+        Kind::StatefulSet => {
+            let hash = meta
+                .annotations
+                .as_ref()
+                .and_then(|it| it.get(key::RESTART_HASH))
+                .cloned();
+            Detail::StatefulSet { restart_hash: hash }
+        }
+        Kind::PersistentVolumeClaim => {
+            let volume = k8s_openapi::api::core::v1::PersistentVolumeClaim {
+                metadata: meta.clone(),
+                ..Default::default()
+            };
+            reduce::volume(&volume)
+        }
+        _ => Detail::None,
+    }
+}
+
+fn ownership(id: &ClaimId, seen: &Seen) -> Ownership {
+    if let Some(uid) = reduce::controlled_by_claim(seen) {
+        return if uid == id.uid {
+            Ownership::Ours
+        } else {
+            Ownership::FormerClaim { uid: uid.to_owned() }
+        };
+    }
+    let labelled = seen.labelled && seen.claim.as_deref() == Some(&id.name);
+    let ours = match &seen.controller {
+        None => true,
+        // A marker belongs to its Secret, a Pod to its StatefulSet, an EndpointSlice to its Service.
+        Some((kind, ..)) => matches!(
+            (seen.kind, kind.as_str()),
+            (Kind::ConfigMap, "Secret") | (Kind::Pod, "StatefulSet") | (Kind::EndpointSlice, "Service")
+        ),
+    };
+    if labelled && ours {
+        Ownership::Ours
+    } else {
+        Ownership::Foreign
+    }
+}
+
+/// Whether nobody but us owns a part of a Secret's data; a hand edit takes fields from our entry.
+fn intact(secret: &Secret) -> bool {
+    let entries = secret.metadata.managed_fields.as_deref().unwrap_or_default();
+    entries.iter().all(|entry| {
+        entry.manager.as_deref() == Some(manager::OPERATOR)
+            || entry
+                .fields_v1
+                .as_ref()
+                .is_none_or(|fields| fields.0.get("f:data").is_none())
+    })
+}

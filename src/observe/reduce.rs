@@ -1,0 +1,202 @@
+//! From an object as the API server sends it to the few bytes that are kept of it.
+
+use std::hash::{Hash, Hasher};
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod as CorePod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+
+use crate::api::{KIND, key, label, manager};
+use crate::claim::quantity::Bytes;
+use crate::plan::observed::{ContainerTrouble, Detail, Pod, Volume};
+use crate::render::Kind;
+
+/// What is kept of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// Kind.
+    pub kind: Kind,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Version.
+    pub resource_version: String,
+    /// Claim that its label names.
+    pub claim: Option<String>,
+    /// Whether it has our `managed-by` label.
+    pub labelled: bool,
+    /// Controller, if it has one: kind, name and UID.
+    pub controller: Option<(String, String, String)>,
+    /// Whether it has a deletionTimestamp.
+    pub deleting: bool,
+    /// Value of the `applied` annotation.
+    pub applied: Option<String>,
+    /// Team label.
+    pub team: Option<String>,
+    /// Fingerprint of the fields that our manager owns.
+    pub fingerprint: u64,
+    /// What is particular to the kind.
+    pub detail: Detail,
+}
+
+/// Reduces metadata; `None` for an object without name or UID, which no API server sends.
+pub fn metadata(kind: Kind, meta: &ObjectMeta, detail: Detail) -> Option<Seen> {
+    let label = |key: &str| meta.labels.as_ref().and_then(|labels| labels.get(key)).cloned();
+    let owners = meta.owner_references.as_deref().unwrap_or_default();
+    let controller = owners.iter().find(|owner| owner.controller == Some(true));
+    Some(Seen {
+        kind,
+        namespace: meta.namespace.clone()?,
+        name: meta.name.clone()?,
+        uid: meta.uid.clone()?,
+        resource_version: meta.resource_version.clone().unwrap_or_default(),
+        claim: label(key::CLAIM),
+        labelled: label(label::MANAGED_BY).as_deref() == Some(label::MANAGER),
+        controller: controller.map(|owner| (owner.kind.clone(), owner.name.clone(), owner.uid.clone())),
+        deleting: meta.deletion_timestamp.is_some(),
+        applied: annotation(meta, key::APPLIED).map(str::to_owned),
+        team: label(key::TEAM),
+        fingerprint: fingerprint(meta.managed_fields.as_deref().unwrap_or_default()),
+        detail,
+    })
+}
+
+/// Hash over the fields that our manager owns, whatever their values. When somebody else changes or removes
+/// one of them, the API server takes it from our entry, and the fingerprint changes.
+fn fingerprint(entries: &[ManagedFieldsEntry]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    for entry in entries {
+        if entry.manager.as_deref() == Some(manager::OPERATOR) && entry.subresource.is_none() {
+            entry.operation.hash(&mut hasher);
+            entry
+                .fields_v1
+                .as_ref()
+                .map(|fields| fields.0.to_string())
+                .hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    meta.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+/// Detail of an object of which only metadata is watched: a report or a marker.
+pub fn config_map_detail(meta: &ObjectMeta) -> Detail {
+    let owners = meta.owner_references.as_deref().unwrap_or_default();
+    if let Some(owner) = owners.iter().find(|owner| owner.kind == Kind::Secret.name()) {
+        return Detail::Marker {
+            secret_uid: owner.uid.clone(),
+        };
+    }
+    match annotation(meta, key::REPORT) {
+        // A report that cannot be read is as good as none: the agent is newer than we are, or not ours.
+        Some(text) => Detail::Report(serde_json::from_str(text).ok().map(Box::new)),
+        None => Detail::None,
+    }
+}
+
+/// Detail of a StatefulSet.
+pub fn stateful_set(set: &StatefulSet) -> Detail {
+    Detail::StatefulSet {
+        restart_hash: annotation(&set.metadata, key::RESTART_HASH).map(str::to_owned),
+    }
+}
+
+/// Detail of a PVC.
+pub fn volume(volume: &PersistentVolumeClaim) -> Detail {
+    let bytes =
+        |quantity: &k8s_openapi::apimachinery::pkg::api::resource::Quantity| Bytes::parse(&quantity.0).ok();
+    let spec = volume.spec.as_ref();
+    let status = volume.status.as_ref();
+    Detail::Volume(Box::new(Volume {
+        identity: annotation(&volume.metadata, key::IDENTITY)
+            .and_then(|text| serde_json::from_str(text).ok()),
+        bound: status.and_then(|it| it.phase.as_deref()) == Some("Bound"),
+        requested: spec
+            .and_then(|it| it.resources.as_ref()?.requests.as_ref()?.get("storage"))
+            .and_then(bytes),
+        capacity: status
+            .and_then(|it| it.capacity.as_ref()?.get("storage"))
+            .and_then(bytes),
+        storage_class: spec.and_then(|it| it.storage_class_name.clone()),
+    }))
+}
+
+/// Detail of an EndpointSlice.
+pub fn endpoints(slice: &EndpointSlice) -> Detail {
+    let service = slice
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|it| it.get("kubernetes.io/service-name"))
+        .cloned();
+    let ready = |endpoint: &k8s_openapi::api::discovery::v1::Endpoint| {
+        // Absent means ready, says the API.
+        endpoint
+            .conditions
+            .as_ref()
+            .and_then(|it| it.ready)
+            .unwrap_or(true)
+    };
+    Detail::Endpoints {
+        service: service.unwrap_or_default(),
+        ready: slice.endpoints.iter().any(ready),
+    }
+}
+
+/// Detail of a Pod.
+pub fn pod(pod: &CorePod) -> Detail {
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|it| it.conditions.as_deref()).unwrap_or_default();
+    let condition = |type_: &str| conditions.iter().find(|it| it.type_ == type_);
+    let mut containers = status.into_iter().flat_map(|it| {
+        let init = it.init_container_statuses.iter().flatten();
+        init.chain(it.container_statuses.iter().flatten())
+    });
+    Detail::Pod(Box::new(Pod {
+        ready: condition("Ready").is_some_and(|it| it.status == "True"),
+        restart_hash: annotation(&pod.metadata, key::RESTART_HASH).map(str::to_owned),
+        unschedulable: condition("PodScheduled")
+            .filter(|it| it.status == "False")
+            .map(|it| it.message.clone().unwrap_or_default()),
+        trouble: containers.find_map(container),
+        node: pod.spec.as_ref().and_then(|it| it.node_name.clone()),
+    }))
+}
+
+fn container(status: &ContainerStatus) -> Option<ContainerTrouble> {
+    let trouble = |reason: &str, message: Option<&String>| {
+        Some(ContainerTrouble {
+            container: status.name.clone(),
+            image: status.image.clone(),
+            reason: reason.to_owned(),
+            message: message.cloned().unwrap_or_default(),
+        })
+    };
+    let state = status.state.as_ref()?;
+    if let Some(waiting) = &state.waiting {
+        let reason = waiting.reason.as_deref().unwrap_or_default();
+        let last = status.last_state.as_ref().and_then(|it| it.terminated.as_ref());
+        return match (reason, last.and_then(|it| it.reason.as_deref())) {
+            ("" | "ContainerCreating" | "PodInitializing", _) => None,
+            ("CrashLoopBackOff", Some("OOMKilled")) => trouble("OOMKilled", None),
+            _ => trouble(reason, waiting.message.as_ref()),
+        };
+    }
+    let ended = state.terminated.as_ref().filter(|it| it.exit_code != 0)?;
+    trouble(ended.reason.as_deref().unwrap_or("Error"), ended.message.as_ref())
+}
+
+/// Whether a Seen is a claim's own by its controller's kind.
+pub fn controlled_by_claim(seen: &Seen) -> Option<&str> {
+    seen.controller
+        .as_ref()
+        .filter(|(kind, ..)| kind == KIND)
+        .map(|(_, _, uid)| uid.as_str())
+}

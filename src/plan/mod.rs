@@ -1,0 +1,350 @@
+//! `plan(…) -> Plan`: the next safe steps, and what is blocked by what. Pure. It decides everything that
+//! `apply` does; waiting and blocked are values here, never errors.
+
+pub mod drift;
+pub mod observed;
+mod secrets;
+mod teardown;
+
+use std::time::Duration;
+
+use crate::api::condition::{kind, reason};
+use crate::api::key;
+use crate::api::v1::DeletionPolicy;
+use crate::claim::Claim;
+use crate::render::{Desired, Kind, Object, Slot, marker};
+use observed::{Child, Detail, Integrity, Observed, Ownership};
+
+pub use secrets::credentials;
+pub use teardown::teardown;
+
+/// Pause before looking again at what nothing will tell us about, such as a foreign object that goes away.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// What is to be done in one pass.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// One wave: nothing in it depends on anything else in it.
+    pub steps: Vec<Step>,
+    /// What cannot go on, and why.
+    pub blocked: Vec<Blocked>,
+    /// Whether another pass must follow at once.
+    pub again: bool,
+    /// When to look again, beside the watches.
+    pub requeue: Option<Duration>,
+    /// Fingerprints that were found to be ours.
+    pub trusted: Vec<(Slot, u64)>,
+    /// Whether a difference in the Pod template waits for a restart that nobody has granted.
+    pub restart_pending: bool,
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// POST: the object was not observed. `AlreadyExists` means: observe again, it may be foreign.
+    Create(Object),
+    /// Server-side apply of an observed object, with its UID.
+    Apply {
+        /// What it shall be.
+        object: Object,
+        /// UID that was observed.
+        uid: String,
+    },
+    /// Merge patch of labels, with the UID.
+    Label {
+        /// Kind.
+        kind: Kind,
+        /// Name.
+        name: String,
+        /// UID that was observed.
+        uid: String,
+        /// Key and value.
+        label: (&'static str, String),
+    },
+    /// DELETE with a UID precondition.
+    Delete {
+        /// Kind.
+        kind: Kind,
+        /// Name.
+        name: String,
+        /// UID that was observed.
+        uid: String,
+        /// What allows it.
+        allowed_by: Allowance,
+    },
+    /// Puts our finalizer on the claim, or takes it off.
+    Finalizer {
+        /// Whether it shall be there.
+        present: bool,
+    },
+}
+
+/// What allows a destructive step. There is no step without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowance {
+    /// The claim is being deleted and `spec.deletionPolicy` is Delete.
+    DeletionPolicyDelete,
+}
+
+/// Something that cannot go on, as a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// Condition that says so, besides Ready.
+    pub condition: &'static str,
+    /// Reason.
+    pub reason: &'static str,
+    /// What is wrong, where, and what to do.
+    pub message: String,
+}
+
+/// What the planner is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// The claim.
+    pub claim: &'a Claim,
+    /// What shall be.
+    pub desired: &'a Desired,
+    /// What is.
+    pub observed: &'a Observed,
+    /// Whether the claim's status says that data was once created.
+    pub initialized_before: bool,
+    /// Whether the claim has our finalizer.
+    pub has_finalizer: bool,
+}
+
+/// Plans for a claim that shall serve.
+pub fn plan(input: Input<'_>) -> Plan {
+    let mut plan = Plan::default();
+    if input.claim.paused {
+        plan.blocked.push(Blocked {
+            condition: kind::RECONCILING,
+            reason: reason::PAUSED,
+            message: "spec.paused is true: nothing is changed until it is false".to_owned(),
+        });
+        return plan;
+    }
+    if input.observed.claim_gone {
+        // The watch will tell soon; what is made now would outlive the claim.
+        return plan;
+    }
+    finalizer(&input, &mut plan);
+    let taken = names_taken(&input);
+    if !taken.is_empty() {
+        // Nothing of a claim is made as long as a part of it cannot be.
+        plan.requeue = Some(LOOK_AGAIN);
+        plan.blocked.extend(taken);
+        return plan;
+    }
+    if data_missing(&input, &mut plan) {
+        return plan;
+    }
+    objects(&input, &mut plan);
+    secrets::steps(&input, &mut plan);
+    markers(&input, &mut plan);
+    pod_labels(&input, &mut plan);
+    plan
+}
+
+fn finalizer(input: &Input<'_>, plan: &mut Plan) {
+    let wanted = input.claim.deletion_policy == DeletionPolicy::Delete;
+    if wanted != input.has_finalizer {
+        plan.steps.push(Step::Finalizer { present: wanted });
+    }
+}
+
+fn names_taken(input: &Input<'_>) -> Vec<Blocked> {
+    let id = &input.claim.id;
+    let children = Slot::ALL.iter().filter_map(|slot| input.observed.slot(id, *slot));
+    let children = children.map(|child| (child.kind, child.name.clone(), &child.ownership));
+    let secrets = [
+        (Slot::AdminSecret, &input.observed.admin),
+        (Slot::AppSecret, &input.observed.app),
+    ];
+    let secrets = secrets.into_iter().filter_map(|(slot, state)| match state {
+        observed::SecretState::Present { ownership, .. } => Some((Kind::Secret, slot.name(id), ownership)),
+        _ => None,
+    });
+    children
+        .chain(secrets)
+        .filter_map(|(kind, name, ownership)| taken(kind, &name, ownership))
+        .collect()
+}
+
+fn taken(kind: Kind, name: &str, ownership: &Ownership) -> Option<Blocked> {
+    let kind_name = kind.name();
+    let (reason, message) = match ownership {
+        Ownership::Ours => return None,
+        Ownership::FormerClaim { uid } => (
+            reason::WAITING_FOR_REMOVAL,
+            format!(
+                "{kind_name} {name} belongs to a former claim of this name (uid {uid}) and is being removed; nothing to do but wait"
+            ),
+        ),
+        Ownership::Foreign => (
+            reason::NAME_TAKEN,
+            format!(
+                "{kind_name} {name} exists and is not ours; it was left as it is. Rename or remove it, or create the claim under another name"
+            ),
+        ),
+    };
+    Some(Blocked {
+        condition: kind::ACCEPTED,
+        reason,
+        message,
+    })
+}
+
+/// Data is expected and there is no volume, or it is going: never make a new one in its place.
+fn data_missing(input: &Input<'_>, plan: &mut Plan) -> bool {
+    let id = &input.claim.id;
+    let name = Slot::Volume.name(id);
+    let (reason, message) = match input.observed.volume(id) {
+        Some((child, _)) if child.deleting => (
+            reason::VOLUME_TERMINATING,
+            format!(
+                "PersistentVolumeClaim {name} is being deleted and goes when its Pod stops; while it can still be read, save the data: kubectl exec {} -- pg_dumpall",
+                id.pod(crate::claim::FIRST_MEMBER)
+            ),
+        ),
+        None if input.initialized_before => (
+            reason::DATA_MISSING,
+            format!(
+                "PersistentVolumeClaim {name} held this claim's data and is gone; restore it under the same name with its annotations, or delete this claim and create it anew to begin with an empty database"
+            ),
+        ),
+        _ => return false,
+    };
+    plan.blocked.push(Blocked {
+        condition: kind::STORAGE_READY,
+        reason,
+        message,
+    });
+    plan.requeue = Some(LOOK_AGAIN);
+    true
+}
+
+fn objects(input: &Input<'_>, plan: &mut Plan) {
+    // Without `..`: an object that is added and forgotten here does not compile.
+    let Desired {
+        stateful_set,
+        restart_hash,
+        volume,
+        service,
+        members_service,
+        config,
+        config_generation: _,
+        report,
+        service_account,
+        role,
+        role_binding,
+        secrets: _,
+    } = input.desired;
+    for object in [
+        volume,
+        service,
+        members_service,
+        config,
+        report,
+        service_account,
+        role,
+        role_binding,
+    ] {
+        settle(input, plan, object);
+    }
+    // The Pod must not start on a volume that is not known to be ours.
+    if input.observed.volume(&input.claim.id).is_none() {
+        plan.again = true;
+    } else if let Some(child) = input.observed.slot(&input.claim.id, Slot::StatefulSet) {
+        plan.restart_pending = !matches!(&child.detail, Detail::StatefulSet { restart_hash: Some(live) } if live == restart_hash);
+        if !plan.restart_pending {
+            settle(input, plan, stateful_set);
+        }
+    } else {
+        plan.steps.push(Step::Create(stateful_set.clone()));
+    }
+}
+
+/// One object: created if it was not observed, applied if it is not as we last wrote it.
+fn settle(input: &Input<'_>, plan: &mut Plan, object: &Object) {
+    let Some(child) = input.observed.slot(&input.claim.id, object.slot) else {
+        plan.steps.push(Step::Create(object.clone()));
+        return;
+    };
+    if child.deleting {
+        // It comes back once it is gone; the watch will tell.
+        return;
+    }
+    if drifted(child, object, plan) {
+        plan.steps.push(Step::Apply {
+            object: object.clone(),
+            uid: child.uid.clone(),
+        });
+    }
+}
+
+fn drifted(child: &Child, object: &Object, plan: &mut Plan) -> bool {
+    if child.applied.as_deref() != Some(object.applied.as_str()) {
+        return true;
+    }
+    match &child.integrity {
+        Integrity::Known(_) => false,
+        Integrity::Unknown(fingerprint, live) => {
+            let differs = drift::first_difference(&object.body, live).is_some();
+            if !differs {
+                plan.trusted.push((object.slot, *fingerprint));
+            }
+            differs
+        }
+    }
+}
+
+/// A marker can be made once its Secret's UID is known; until then another pass follows.
+fn markers(input: &Input<'_>, plan: &mut Plan) {
+    let Input { claim, observed, .. } = input;
+    let pairs = [
+        (Slot::AdminMarker, &observed.admin),
+        (Slot::AppMarker, &observed.app),
+    ];
+    for (slot, state) in pairs {
+        match (observed.slot(&claim.id, slot), state) {
+            (
+                None,
+                observed::SecretState::Present {
+                    uid, deleting: false, ..
+                },
+            ) => {
+                plan.steps.push(Step::Create(marker(claim, slot, uid)));
+            }
+            (None, observed::SecretState::Absent) => plan.again = true,
+            (Some(child), observed::SecretState::Present { uid, .. }) => {
+                // The Secret was deleted and made again before the garbage collector came by.
+                let current = matches!(&child.detail, Detail::Marker { secret_uid } if secret_uid == uid);
+                if !current && !child.deleting {
+                    let object = marker(claim, slot, uid);
+                    plan.steps.push(Step::Apply {
+                        object,
+                        uid: child.uid.clone(),
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What may change and is in no selector is patched on the live Pod: no restart for a label.
+fn pod_labels(input: &Input<'_>, plan: &mut Plan) {
+    let team = &input.claim.team;
+    if let Some((child, _)) = input.observed.pod(&input.claim.id)
+        && child.ownership == Ownership::Ours
+        && !child.deleting
+        && child.team.as_ref() != Some(team)
+    {
+        plan.steps.push(Step::Label {
+            kind: Kind::Pod,
+            name: child.name.clone(),
+            uid: child.uid.clone(),
+            label: (key::TEAM, team.clone()),
+        });
+    }
+}

@@ -1,0 +1,233 @@
+//! All that the planner may know of the cluster: one plain value per pass.
+
+use serde_json::Value;
+
+use crate::api::protocol::{Credentials, Identity, Report};
+use crate::claim::quantity::Bytes;
+use crate::render::{Kind, Slot};
+
+/// One snapshot of what belongs to a claim, or stands in its way.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// Objects, each at most once.
+    pub children: Vec<Child>,
+    /// The agent's Secret.
+    pub admin: SecretState,
+    /// The applications' Secret.
+    pub app: SecretState,
+    /// Whether a quorum read found the claim gone, going, or another one. Asked only when something is
+    /// missing that would survive the claim.
+    pub claim_gone: bool,
+}
+
+/// One object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Child {
+    /// Kind.
+    pub kind: Kind,
+    /// Name.
+    pub name: String,
+    /// UID; every write names it.
+    pub uid: String,
+    /// Version that was seen.
+    pub resource_version: String,
+    /// Whose it is.
+    pub ownership: Ownership,
+    /// Whether it has a deletionTimestamp.
+    pub deleting: bool,
+    /// Value of the `applied` annotation.
+    pub applied: Option<String>,
+    /// Whether the fields that we wrote are still ours.
+    pub integrity: Integrity,
+    /// Value of the team label.
+    pub team: Option<String>,
+    /// What is particular to the kind.
+    pub detail: Detail,
+}
+
+/// Whose an object is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// Of this claim, or adoptable: our labels, this claim's name, and no other controller.
+    Ours,
+    /// Controlled by a former claim of the same name.
+    FormerClaim {
+        /// UID of that claim.
+        uid: String,
+    },
+    /// Somebody else's.
+    Foreign,
+}
+
+/// Whether the fields that we wrote are still ours, told from `managedFields`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Integrity {
+    /// As after our own last write.
+    Known(u64),
+    /// A fingerprint that we do not know, with the whole live object to compare.
+    Unknown(u64, Box<Value>),
+}
+
+/// What is particular to a kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Detail {
+    /// Nothing that matters.
+    None,
+    /// A workload.
+    StatefulSet {
+        /// Hash of what its template would start.
+        restart_hash: Option<String>,
+    },
+    /// A volume.
+    Volume(Box<Volume>),
+    /// A database Pod.
+    Pod(Box<Pod>),
+    /// A member's report, if there is one that can be read.
+    Report(Option<Box<Report>>),
+    /// A marker and the UID of the Secret that owns it.
+    Marker {
+        /// UID.
+        secret_uid: String,
+    },
+    /// Addresses of a Service.
+    Endpoints {
+        /// Name of the Service.
+        service: String,
+        /// Whether one address is listed ready.
+        ready: bool,
+    },
+}
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Volume {
+    /// Its record, if there is one that can be read.
+    pub identity: Option<Identity>,
+    /// `status.phase` is Bound.
+    pub bound: bool,
+    /// What it asks for.
+    pub requested: Option<Bytes>,
+    /// What it has.
+    pub capacity: Option<Bytes>,
+    /// Its class.
+    pub storage_class: Option<String>,
+}
+
+/// A database Pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pod {
+    /// Condition Ready.
+    pub ready: bool,
+    /// Hash of what it was started from.
+    pub restart_hash: Option<String>,
+    /// Message of a PodScheduled condition that is False.
+    pub unschedulable: Option<String>,
+    /// First container that does not run as it should.
+    pub trouble: Option<ContainerTrouble>,
+    /// Node.
+    pub node: Option<String>,
+}
+
+/// A container that does not run as it should, in the kubelet's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerTrouble {
+    /// Container.
+    pub container: String,
+    /// Image.
+    pub image: String,
+    /// Reason, such as `ImagePullBackOff` or `OOMKilled`.
+    pub reason: String,
+    /// Message; may be empty.
+    pub message: String,
+}
+
+/// What is known of a Secret. Secrets are neither listed nor watched.
+#[derive(Clone, Default, PartialEq)]
+pub enum SecretState {
+    /// It is there (its marker is) and was not read in this pass.
+    #[default]
+    Unread,
+    /// The API server says that there is none.
+    Absent,
+    /// Read.
+    Present {
+        /// UID.
+        uid: String,
+        /// Whose it is.
+        ownership: Ownership,
+        /// What it says, where it can be read as what we write. The binding Secret has generation 0.
+        credentials: Option<Credentials>,
+        /// Whether it has a deletionTimestamp.
+        deleting: bool,
+        /// Hash of its content, to compare with what is desired.
+        applied: Option<String>,
+    },
+}
+
+impl std::fmt::Debug for SecretState {
+    // A password must never reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unread => f.write_str("Unread"),
+            Self::Absent => f.write_str("Absent"),
+            Self::Present { uid, .. } => f
+                .debug_struct("Present")
+                .field("uid", uid)
+                .finish_non_exhaustive(),
+        }
+    }
+}
+
+impl Observed {
+    /// The object of a kind and name.
+    pub fn find(&self, kind: Kind, name: &str) -> Option<&Child> {
+        self.children
+            .iter()
+            .find(|child| child.kind == kind && child.name == name)
+    }
+
+    /// The object in a slot.
+    pub fn slot(&self, id: &crate::claim::ClaimId, slot: Slot) -> Option<&Child> {
+        self.find(slot.kind(), &slot.name(id))
+    }
+
+    /// The volume in our slot, if it is ours.
+    pub fn volume(&self, id: &crate::claim::ClaimId) -> Option<(&Child, &Volume)> {
+        let child = self.slot(id, Slot::Volume)?;
+        match (&child.ownership, &child.detail) {
+            (Ownership::Ours, Detail::Volume(volume)) => Some((child, volume)),
+            _ => None,
+        }
+    }
+
+    /// The Pod of the first member, if it is ours.
+    pub fn pod(&self, id: &crate::claim::ClaimId) -> Option<(&Child, &Pod)> {
+        let child = self.find(Kind::Pod, &id.pod(crate::claim::FIRST_MEMBER))?;
+        match &child.detail {
+            Detail::Pod(pod) => Some((child, pod)),
+            _ => None,
+        }
+    }
+
+    /// The report of the Pod that runs now; a former Pod's is history.
+    pub fn current_report(&self, id: &crate::claim::ClaimId) -> Option<&Report> {
+        let (pod, _) = self.pod(id)?;
+        self.any_report(id).filter(|report| report.pod_uid == pod.uid)
+    }
+
+    /// The report, whichever Pod wrote it.
+    pub fn any_report(&self, id: &crate::claim::ClaimId) -> Option<&Report> {
+        match &self.slot(id, Slot::Report)?.detail {
+            Detail::Report(report) => report.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether the read-write Service lists a ready address.
+    pub fn endpoint_ready(&self, id: &crate::claim::ClaimId) -> bool {
+        let base = id.base();
+        self.children.iter().any(
+            |child| matches!(&child.detail, Detail::Endpoints { service, ready: true } if *service == base),
+        )
+    }
+}

@@ -1,0 +1,300 @@
+//! Conditions and phase from what a pass saw and planned. Pure; the clock is an argument. The same input
+//! gives the same status, so that nothing is written when nothing has changed.
+
+mod diagnosis;
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::api::condition::{kind, reason};
+use crate::api::v1::{Binding, DatabaseClaimStatus, Endpoints, Member, Phase, Resolved, ResolvedResources};
+use crate::claim::{Claim, FIRST_MEMBER};
+use crate::class;
+use crate::engine::Engine;
+use crate::plan::observed::Observed;
+use crate::plan::{Blocked, Plan};
+use crate::render::Slot;
+use crate::validate::Violations;
+use diagnosis::Verdict;
+
+/// How long the steps of an ordinary start are shown as one.
+const PATIENCE: Duration = Duration::from_secs(10);
+const ACCEPTED: &str = "the spec is valid and its names are free";
+
+/// What a status is made from, besides the claim.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// `metadata.generation` of the claim that the pass looked at.
+    pub generation: i64,
+    /// Status before the pass.
+    pub before: Option<&'a DatabaseClaimStatus>,
+    /// Time of the pass.
+    pub now: jiff::Timestamp,
+}
+
+/// Status of a claim that cannot be honoured. What runs is left alone and still shown.
+pub fn refused(violations: &Violations, moment: Moment<'_>) -> DatabaseClaimStatus {
+    let message = violations.to_string();
+    let verdicts = [
+        (kind::ACCEPTED, Verdict::bad(reason::INVALID, message.clone())),
+        (kind::READY, Verdict::bad(reason::INVALID, message.clone())),
+        (
+            kind::RECONCILING,
+            Verdict::bad(reason::IDLE, "nothing is done until the spec is corrected".into()),
+        ),
+        (kind::STALLED, Verdict::good(reason::INVALID, message)),
+    ];
+    let before = moment.before.cloned().unwrap_or_default();
+    DatabaseClaimStatus {
+        observed_generation: Some(moment.generation),
+        phase: Some(if before.initialized_at.is_some() {
+            Phase::Degraded
+        } else {
+            Phase::Pending
+        }),
+        conditions: conditions(moment, &verdicts),
+        ..before
+    }
+}
+
+/// Status of a claim that is being deleted.
+pub fn terminating(moment: Moment<'_>) -> DatabaseClaimStatus {
+    let message = || "the claim is being deleted".to_owned();
+    let verdicts = [
+        (kind::READY, Verdict::bad(reason::TERMINATING, message())),
+        (kind::RECONCILING, Verdict::good(reason::TERMINATING, message())),
+    ];
+    DatabaseClaimStatus {
+        observed_generation: Some(moment.generation),
+        phase: Some(Phase::Terminating),
+        conditions: conditions(moment, &verdicts),
+        ..moment.before.cloned().unwrap_or_default()
+    }
+}
+
+/// Status of a claim that serves or is on its way to.
+pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> DatabaseClaimStatus {
+    let was_initialized = moment.before.and_then(|before| before.initialized_at.clone());
+    let recorded = observed
+        .volume(&claim.id)
+        .and_then(|(_, volume)| volume.identity.as_ref()?.initialized.clone());
+    let initialized_at = recorded.map(|it| it.at).or(was_initialized);
+    let blocked = |condition| plan.blocked.iter().find(|blocked| blocked.condition == condition);
+    let accepted = match blocked(kind::ACCEPTED) {
+        Some(it) => Verdict::from(it),
+        None => Verdict::good(reason::ACCEPTED, ACCEPTED.to_owned()),
+    };
+    let storage =
+        blocked(kind::STORAGE_READY).map_or_else(|| diagnosis::storage(claim, observed), Verdict::from);
+    let credentials = blocked(kind::CREDENTIALS_READY)
+        .map_or_else(|| diagnosis::credentials(claim, observed), Verdict::from);
+    let ready = plan
+        .blocked
+        .iter()
+        .find(|it| it.condition == kind::ACCEPTED || it.condition == kind::STORAGE_READY)
+        .map_or_else(|| diagnosis::ready(claim, observed), Verdict::from);
+    let stalled = diagnosis::needs_a_human(plan, observed, claim);
+    let was_ready = !matches!(
+        moment.before.and_then(|before| before.phase),
+        None | Some(Phase::Pending | Phase::Provisioning)
+    );
+    if stalled.is_none() && plan.blocked.is_empty() && ready.is_transitional() && !patience(moment).is_zero()
+    {
+        let phase = if was_ready {
+            Phase::Degraded
+        } else {
+            Phase::Provisioning
+        };
+        return starting(claim, observed, phase, moment);
+    }
+    let paused = blocked(kind::RECONCILING);
+    let verdicts = [
+        (kind::ACCEPTED, accepted),
+        (kind::READY, ready.clone()),
+        (kind::STORAGE_READY, storage),
+        (kind::CREDENTIALS_READY, credentials),
+        (kind::UPDATE_PENDING, update_pending(claim, observed, plan)),
+        (kind::RECONCILING, reconciling(&ready, stalled.as_ref(), paused)),
+        (
+            kind::STALLED,
+            stalled
+                .clone()
+                .unwrap_or_else(|| Verdict::bad(reason::IDLE, "nothing waits for a human".into())),
+        ),
+    ];
+    DatabaseClaimStatus {
+        phase: Some(phase(&ready, stalled.is_some(), was_ready)),
+        conditions: conditions(moment, &verdicts),
+        members: vec![member(claim, observed)],
+        initialized_at,
+        ..outline(claim, observed, moment)
+    }
+}
+
+/// What a status says from the first pass on.
+fn outline(claim: &Claim, observed: &Observed, moment: Moment<'_>) -> DatabaseClaimStatus {
+    DatabaseClaimStatus {
+        observed_generation: Some(moment.generation),
+        binding: Some(Binding {
+            name: claim.id.app_secret(),
+        }),
+        endpoints: Some(Endpoints {
+            read_write: format!("{}:{}", claim.id.host(), Engine::from(claim.engine).port()),
+        }),
+        resolved: Some(resolved(claim, observed)),
+        ..DatabaseClaimStatus::default()
+    }
+}
+
+/// How much longer the steps of an ordinary start are not worth a write each.
+pub fn patience(moment: Moment<'_>) -> Duration {
+    let conditions = moment
+        .before
+        .map(|before| before.conditions.as_slice())
+        .unwrap_or_default();
+    let not_ready = conditions
+        .iter()
+        .find(|it| it.type_ == kind::READY && it.status == "False");
+    let since = not_ready.map_or(moment.now, |it| it.last_transition_time.0);
+    PATIENCE.saturating_sub(moment.now.duration_since(since).unsigned_abs())
+}
+
+/// An ordinary start within its first seconds: one status for all of it, so that going from nothing to Ready
+/// takes two writes.
+fn starting(claim: &Claim, observed: &Observed, phase: Phase, moment: Moment<'_>) -> DatabaseClaimStatus {
+    let message = || "the database is starting".to_owned();
+    let bad = |kind| (kind, Verdict::bad(reason::PROVISIONING, message()));
+    let verdicts = [
+        (
+            kind::ACCEPTED,
+            Verdict::good(reason::ACCEPTED, ACCEPTED.to_owned()),
+        ),
+        bad(kind::READY),
+        bad(kind::STORAGE_READY),
+        bad(kind::CREDENTIALS_READY),
+        (
+            kind::UPDATE_PENDING,
+            Verdict::bad(reason::UP_TO_DATE, "nothing waits for a restart".into()),
+        ),
+        (kind::RECONCILING, Verdict::good(reason::IN_PROGRESS, message())),
+        (
+            kind::STALLED,
+            Verdict::bad(reason::IDLE, "nothing waits for a human".into()),
+        ),
+    ];
+    let before = moment.before.cloned().unwrap_or_default();
+    DatabaseClaimStatus {
+        phase: Some(phase),
+        conditions: conditions(moment, &verdicts),
+        initialized_at: before.initialized_at.clone(),
+        members: before
+            .members
+            .into_iter()
+            .map(|member| Member {
+                ready: false,
+                ..member
+            })
+            .collect(),
+        resolved: before.resolved.or_else(|| Some(resolved(claim, observed))),
+        ..outline(claim, observed, moment)
+    }
+}
+
+fn phase(ready: &Verdict, stalled: bool, was_ready: bool) -> Phase {
+    match (ready.is_true, stalled, was_ready) {
+        (true, ..) => Phase::Ready,
+        (false, true, _) => Phase::Failed,
+        (false, false, true) => Phase::Degraded,
+        (false, false, false) => Phase::Provisioning,
+    }
+}
+
+fn reconciling(ready: &Verdict, stalled: Option<&Verdict>, paused: Option<&Blocked>) -> Verdict {
+    if let Some(paused) = paused {
+        return Verdict::bad(paused.reason, paused.message.clone());
+    }
+    if ready.is_true || stalled.is_some() {
+        return Verdict::bad(reason::IDLE, "nothing is under way".into());
+    }
+    Verdict::good(reason::IN_PROGRESS, ready.message.clone())
+}
+
+fn update_pending(claim: &Claim, observed: &Observed, plan: &Plan) -> Verdict {
+    let settings = observed
+        .current_report(&claim.id)
+        .map(|it| it.pending_restart.join(", "))
+        .unwrap_or_default();
+    match (plan.restart_pending, settings.as_str()) {
+        (false, "") => Verdict::bad(reason::UP_TO_DATE, "nothing waits for a restart".into()),
+        (true, _) => Verdict::good(
+            reason::RESTART_NEEDED,
+            format!(
+                "the Pod was started from an earlier template; the difference is applied with the next restart that you ask for: kubectl delete statefulset {}",
+                claim.id.member(FIRST_MEMBER)
+            ),
+        ),
+        (false, settings) => Verdict::good(
+            reason::RESTART_NEEDED,
+            format!(
+                "{settings} wait for a restart: kubectl delete pod {}",
+                claim.id.pod(FIRST_MEMBER)
+            ),
+        ),
+    }
+}
+
+fn member(claim: &Claim, observed: &Observed) -> Member {
+    let report = observed.current_report(&claim.id);
+    let volume = observed.volume(&claim.id).map(|(_, volume)| volume);
+    Member {
+        name: Slot::StatefulSet.name(&claim.id),
+        role: "primary".to_owned(),
+        ready: observed.pod(&claim.id).is_some_and(|(_, pod)| pod.ready),
+        version: report.and_then(|it| it.version.clone()),
+        storage: volume.and_then(|it| it.capacity).map(|it| it.to_string()),
+        pending_restart: report.map(|it| it.pending_restart.clone()).unwrap_or_default(),
+    }
+}
+
+fn resolved(claim: &Claim, observed: &Observed) -> Resolved {
+    let volume = observed.volume(&claim.id).map(|(_, volume)| volume);
+    Resolved {
+        image: claim.image.reference.clone(),
+        version: claim.version.to_string(),
+        resources: ResolvedResources {
+            cpu_request: claim.size.cpu_request.to_string(),
+            cpu_limit: claim.size.cpu_limit.to_string(),
+            memory: claim.size.memory.to_string(),
+        },
+        storage: claim.storage.to_string(),
+        storage_class_name: volume
+            .and_then(|it| it.storage_class.clone())
+            .or_else(|| claim.storage_class.clone()),
+        class: class::BUILT_IN.to_owned(),
+    }
+}
+
+/// Merges verdicts into the conditions there were: `lastTransitionTime` moves only when the status does.
+/// Conditions that a pass has no verdict on are dropped.
+fn conditions(moment: Moment<'_>, verdicts: &[(&str, Verdict)]) -> Vec<Condition> {
+    let before = moment
+        .before
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
+    let condition = |(type_, verdict): &(&str, Verdict)| {
+        let status = if verdict.is_true { "True" } else { "False" };
+        let same = before
+            .iter()
+            .find(|old| old.type_ == *type_ && old.status == status);
+        Condition {
+            type_: (*type_).to_owned(),
+            status: status.to_owned(),
+            reason: verdict.reason.clone(),
+            message: verdict.message.clone(),
+            observed_generation: Some(moment.generation),
+            last_transition_time: same.map_or(Time(moment.now), |old| old.last_transition_time.clone()),
+        }
+    };
+    verdicts.iter().map(condition).collect()
+}

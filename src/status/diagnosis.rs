@@ -1,0 +1,234 @@
+//! Why a claim is not ready, in a sentence that a user can act on. Pure.
+
+use crate::api::condition::reason;
+use crate::api::protocol::{MemberPhase, Report, Trouble};
+use crate::claim::{Claim, FIRST_MEMBER};
+use crate::plan::observed::{ContainerTrouble, Observed, Pod, SecretState};
+use crate::plan::{Blocked, Plan};
+use crate::render::Slot;
+
+/// One condition's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) is_true: bool,
+    pub(super) reason: String,
+    pub(super) message: String,
+}
+
+impl Verdict {
+    pub(super) fn good(reason: &str, message: String) -> Self {
+        Self {
+            is_true: true,
+            reason: reason.to_owned(),
+            message,
+        }
+    }
+
+    pub(super) fn bad(reason: &str, message: String) -> Self {
+        Self {
+            is_true: false,
+            reason: reason.to_owned(),
+            message,
+        }
+    }
+
+    /// Whether this is one of the steps that every start goes through.
+    pub(super) fn is_transitional(&self) -> bool {
+        let steps = [
+            reason::POD_MISSING,
+            reason::AGENT_SILENT,
+            reason::STARTING,
+            reason::STOPPING,
+            reason::ENDPOINT_NOT_READY,
+            reason::UNSCHEDULABLE,
+        ];
+        !self.is_true && steps.contains(&self.reason.as_str())
+    }
+}
+
+impl From<&Blocked> for Verdict {
+    fn from(blocked: &Blocked) -> Self {
+        Self::bad(blocked.reason, blocked.message.clone())
+    }
+}
+
+pub(super) fn storage(claim: &Claim, observed: &Observed) -> Verdict {
+    let name = Slot::Volume.name(&claim.id);
+    match observed.volume(&claim.id) {
+        None => Verdict::bad(
+            reason::VOLUME_PENDING,
+            format!("PersistentVolumeClaim {name} is being made"),
+        ),
+        Some((_, volume)) if !volume.bound => Verdict::bad(
+            reason::VOLUME_PENDING,
+            format!(
+                "PersistentVolumeClaim {name} is not bound yet; if this lasts, see: kubectl describe pvc {name}"
+            ),
+        ),
+        Some((_, volume)) if volume.capacity.is_some_and(|has| has < claim.storage) => Verdict::bad(
+            reason::VOLUME_RESIZING,
+            format!(
+                "PersistentVolumeClaim {name} is being enlarged to {}; if this lasts, its StorageClass may not allow it: kubectl describe pvc {name}",
+                claim.storage
+            ),
+        ),
+        Some(_) => Verdict::good(reason::READY, format!("PersistentVolumeClaim {name} is bound")),
+    }
+}
+
+pub(super) fn credentials(claim: &Claim, observed: &Observed) -> Verdict {
+    let missing = [&observed.admin, &observed.app]
+        .iter()
+        .any(|state| matches!(state, SecretState::Absent));
+    let applied = observed
+        .current_report(&claim.id)
+        .is_some_and(|report| report.applied.credentials > 0);
+    match (missing, applied) {
+        (true, _) => Verdict::bad(reason::PROVISIONING, "the Secrets are being made".into()),
+        (false, false) => Verdict::bad(
+            reason::CREDENTIALS_PENDING,
+            "the database has not taken over the password yet".into(),
+        ),
+        (false, true) => Verdict::good(
+            reason::READY,
+            format!("Secret {} holds what a client needs", claim.id.app_secret()),
+        ),
+    }
+}
+
+/// Ready: a client that reads the Secret now can connect, write and read.
+pub(super) fn ready(claim: &Claim, observed: &Observed) -> Verdict {
+    let Some((child, pod)) = observed.pod(&claim.id) else {
+        let set = claim.id.member(FIRST_MEMBER);
+        let message = if observed.slot(&claim.id, Slot::StatefulSet).is_some() {
+            format!(
+                "Pod {} is not there yet; if this lasts, see: kubectl describe statefulset {set}",
+                claim.id.pod(FIRST_MEMBER)
+            )
+        } else {
+            "the database's objects are being made".to_owned()
+        };
+        return Verdict::bad(reason::POD_MISSING, message);
+    };
+    if child.deleting {
+        return Verdict::bad(reason::STOPPING, format!("Pod {} is stopping", child.name));
+    }
+    if let Some(verdict) = pod_trouble(&child.name, pod) {
+        return verdict;
+    }
+    let Some(report) = observed.current_report(&claim.id) else {
+        return Verdict::bad(
+            reason::AGENT_SILENT,
+            format!(
+                "Pod {0} is starting; its agent has not reported yet. If this lasts, see: kubectl logs {0}",
+                child.name
+            ),
+        );
+    };
+    member(claim, observed, report, &child.name, pod.ready)
+}
+
+fn member(claim: &Claim, observed: &Observed, report: &Report, pod: &str, pod_ready: bool) -> Verdict {
+    match (report.phase, &report.trouble) {
+        (MemberPhase::Blocked | MemberPhase::Failed, Some(trouble)) => {
+            return Verdict::bad(&trouble.reason, trouble.message.clone());
+        }
+        (MemberPhase::Running, _) => {}
+        (MemberPhase::Stopping, _) => {
+            return Verdict::bad(reason::STOPPING, format!("Pod {pod} is stopping"));
+        }
+        (phase, _) => {
+            return Verdict::bad(
+                reason::STARTING,
+                format!("the database in Pod {pod} is starting ({phase:?})"),
+            );
+        }
+    }
+    if let Some(failure) = report.write_test.as_ref().filter(|test| !test.ok) {
+        let why = failure.message.as_deref().unwrap_or("no message");
+        return Verdict::bad(
+            reason::WRITE_TEST_FAILED,
+            format!("the database in Pod {pod} refuses writes: {why}"),
+        );
+    }
+    let recorded = observed.volume(&claim.id).is_some_and(|(_, volume)| {
+        volume
+            .identity
+            .as_ref()
+            .is_some_and(|it| it.initialized.is_some())
+    });
+    if report.write_test.is_none() || !recorded {
+        return Verdict::bad(
+            reason::STARTING,
+            format!("the database in Pod {pod} is being checked"),
+        );
+    }
+    if !pod_ready || !observed.endpoint_ready(&claim.id) {
+        let service = claim.id.base();
+        return Verdict::bad(
+            reason::ENDPOINT_NOT_READY,
+            format!("the database runs; Service {service} does not list Pod {pod} as ready yet"),
+        );
+    }
+    Verdict::good(reason::READY, "a client can connect, write and read".into())
+}
+
+fn pod_trouble(name: &str, pod: &Pod) -> Option<Verdict> {
+    if let Some(message) = &pod.unschedulable {
+        return Some(Verdict::bad(
+            reason::UNSCHEDULABLE,
+            format!("Pod {name} cannot be scheduled: {message}. Add a node with room, or free some"),
+        ));
+    }
+    let ContainerTrouble {
+        container,
+        image,
+        reason: why,
+        message,
+    } = pod.trouble.as_ref()?;
+    let place = format!("container {container} of Pod {name}");
+    let verdict = match why.as_str() {
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => Verdict::bad(
+            reason::IMAGE_PULL_FAILED,
+            format!(
+                "image {image} for {place} cannot be pulled: {message}. Check that it exists and that the node may pull it"
+            ),
+        ),
+        "OOMKilled" => Verdict::bad(
+            reason::OUT_OF_MEMORY,
+            format!("{place} was killed because it used more memory than its limit; choose a larger size"),
+        ),
+        "CrashLoopBackOff" | "Error" | "RunContainerError" | "StartError" => Verdict::bad(
+            reason::CRASH_LOOP,
+            format!(
+                "{place} ends again and again ({why}): {message}. See: kubectl logs {name} -c {container} --previous"
+            ),
+        ),
+        _ => Verdict::bad(
+            reason::CONTAINER_CONFIG,
+            format!("{place} cannot start ({why}): {message}"),
+        ),
+    };
+    Some(verdict)
+}
+
+/// What only a human can resolve; `None` while the operator or time can.
+pub(super) fn needs_a_human(plan: &Plan, observed: &Observed, claim: &Claim) -> Option<Verdict> {
+    let human = [
+        reason::NAME_TAKEN,
+        reason::DATA_MISSING,
+        reason::SECRET_UNREADABLE,
+        reason::VOLUME_TERMINATING,
+    ];
+    if let Some(blocked) = plan.blocked.iter().find(|it| human.contains(&it.reason)) {
+        return Some(Verdict::good(blocked.reason, blocked.message.clone()));
+    }
+    match observed.current_report(&claim.id) {
+        Some(Report {
+            phase: MemberPhase::Blocked,
+            trouble: Some(Trouble { reason, message }),
+            ..
+        }) => Some(Verdict::good(reason, message.clone())),
+        _ => None,
+    }
+}

@@ -1,0 +1,4 @@
+//! Logs and the operator's own HTTP server. Uses nothing but `api`.
+
+pub mod http;
+pub mod logs;

@@ -1,0 +1,209 @@
+//! `(DatabaseClaim, References)` → `Claim`, or what is wrong with it. Pure; shared by the admission webhook
+//! and the controller, so both say the same.
+
+use thiserror::Error;
+
+use crate::api::protocol::{FORMAT, Identity};
+use crate::api::v1::{DatabaseClaim, DatabaseClaimSpec};
+use crate::claim::quantity::{Bytes, ParseQuantity};
+use crate::claim::{Claim, ClaimId, FIRST_MEMBER, Version};
+use crate::class;
+use crate::engine::Engine;
+
+/// What the spec is resolved against, besides the class.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct References {
+    /// The record on the member's PVC, when there is one of ours.
+    pub identity: Option<Identity>,
+    /// What that PVC asks for or has, whichever is more.
+    pub storage: Option<Bytes>,
+}
+
+/// One thing that keeps a claim from being honoured: where, what and what to do.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Violation {
+    /// The API server gave an object without what it always sets.
+    #[error("metadata.{0} is missing; the object did not come from an API server")]
+    Incomplete(&'static str),
+    /// Not a version.
+    #[error(
+        "spec.version: {0:?} is not a version; write a major version such as \"17\" or an exact one such as \"17.5\""
+    )]
+    VersionFormat(String),
+    /// A version that the class lacks.
+    #[error("spec.version: major version {wanted} is not available; available are {available}")]
+    VersionUnknown {
+        /// Major that was asked for.
+        wanted: String,
+        /// Those there are.
+        available: String,
+    },
+    /// Not a quantity.
+    #[error("spec.storage: {0}")]
+    Storage(#[from] ParseQuantity),
+    /// The volume of this name was made for something else.
+    #[error(
+        "the volume {volume} holds {engine} {major} of {claim}, and {wanted} is asked for; create the claim with what the volume holds, or under another name"
+    )]
+    OtherData {
+        /// PVC.
+        volume: String,
+        /// Engine on the volume.
+        engine: String,
+        /// Major on the volume.
+        major: String,
+        /// Claim that made it.
+        claim: String,
+        /// Engine and major that are asked for.
+        wanted: String,
+    },
+    /// Database or user differ from what the volume was initialised with.
+    #[error(
+        "spec.{field}: the volume {volume} was initialised with {found:?}, and {wanted:?} is asked for; set spec.{field} to {found:?}"
+    )]
+    OtherName {
+        /// `database` or `username`.
+        field: &'static str,
+        /// PVC.
+        volume: String,
+        /// Value on the volume.
+        found: String,
+        /// Value in the spec.
+        wanted: String,
+    },
+}
+
+/// All that is wrong; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violations(pub Vec<Violation>);
+
+impl std::fmt::Display for Violations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, violation) in self.0.iter().enumerate() {
+            write!(f, "{}{violation}", if index == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
+
+/// Namespace, name and UID; all that deletion needs, however wrong the spec is.
+///
+/// # Errors
+/// When the object did not come from an API server.
+pub fn identify(claim: &DatabaseClaim) -> Result<ClaimId, Violation> {
+    let part = |value: &Option<String>, what| value.clone().ok_or(Violation::Incomplete(what));
+    Ok(ClaimId {
+        namespace: part(&claim.metadata.namespace, "namespace")?,
+        name: part(&claim.metadata.name, "name")?,
+        uid: part(&claim.metadata.uid, "uid")?,
+    })
+}
+
+/// Resolves every default (spec, then the volume's record, then the class) and checks the rest.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn validate(
+    id: &ClaimId,
+    spec: &DatabaseClaimSpec,
+    references: &References,
+) -> Result<Claim, Violations> {
+    let mut wrong = Vec::new();
+    let size = class::size(spec.size);
+    let version = version(spec, references).map_err(|v| wrong.push(v)).ok();
+    let asked = match &spec.storage {
+        Some(text) => Bytes::parse(text).map_err(|e| wrong.push(e.into())).ok(),
+        None => Some(size.storage),
+    };
+    if let (Some(record), Some(version)) = (&references.identity, &version) {
+        wrong.extend(disagreements(id, spec, version, record));
+    }
+    let (Some(version), Some(asked), true) = (version, asked, wrong.is_empty()) else {
+        return Err(Violations(wrong));
+    };
+    let identity = references
+        .identity
+        .clone()
+        .unwrap_or_else(|| new_identity(id, spec, &version));
+    Ok(Claim {
+        id: id.clone(),
+        engine: spec.engine,
+        team: spec.team.clone(),
+        size,
+        image: class::image(spec.engine, &version.to_string()),
+        version,
+        storage: references.storage.map_or(asked, |has| has.max(asked)),
+        storage_class: spec.storage_class_name.clone(),
+        database: spec.database.clone(),
+        username: spec.username.clone(),
+        deletion_policy: spec.deletion_policy,
+        paused: spec.paused,
+        identity,
+    })
+}
+
+fn version(spec: &DatabaseClaimSpec, references: &References) -> Result<Version, Violation> {
+    let (available, default) = class::majors(spec.engine);
+    let recorded = references.identity.as_ref().map(|record| record.major.as_str());
+    let text = spec.version.as_deref().or(recorded).unwrap_or(default);
+    let version = Version::parse(text).ok_or_else(|| Violation::VersionFormat(text.to_owned()))?;
+    if available.contains(&version.major.as_str()) {
+        Ok(version)
+    } else {
+        Err(Violation::VersionUnknown {
+            wanted: version.major,
+            available: available.join(", "),
+        })
+    }
+}
+
+/// A volume that does not exist yet is identified by the claim's UID: two passes of one claim then give it
+/// the same identity, whatever happens between them.
+fn new_identity(id: &ClaimId, spec: &DatabaseClaimSpec, version: &Version) -> Identity {
+    Identity {
+        v: FORMAT,
+        claim: id.path(),
+        volume_id: format!("{}-{FIRST_MEMBER}", id.uid),
+        member: FIRST_MEMBER,
+        engine: Engine::from(spec.engine).name().to_owned(),
+        major: version.major.clone(),
+        database: spec.database.clone(),
+        username: spec.username.clone(),
+        initialized: None,
+    }
+}
+
+fn disagreements(
+    id: &ClaimId,
+    spec: &DatabaseClaimSpec,
+    version: &Version,
+    record: &Identity,
+) -> Vec<Violation> {
+    let volume = id.member(FIRST_MEMBER);
+    let engine = Engine::from(spec.engine).name();
+    let mut wrong = Vec::new();
+    if record.claim != id.path() || record.engine != engine || record.major != version.major {
+        wrong.push(Violation::OtherData {
+            volume: volume.clone(),
+            engine: record.engine.clone(),
+            major: record.major.clone(),
+            claim: record.claim.clone(),
+            wanted: format!("{engine} {}", version.major),
+        });
+    }
+    for (field, found, wanted) in [
+        ("database", &record.database, &spec.database),
+        ("username", &record.username, &spec.username),
+    ] {
+        if found != wanted {
+            let (found, wanted) = (found.clone(), wanted.clone());
+            wrong.push(Violation::OtherName {
+                field,
+                volume: volume.clone(),
+                found,
+                wanted,
+            });
+        }
+    }
+    wrong
+}

@@ -1,0 +1,76 @@
+//! Tests against a real API server: schema and its messages, and the operator's line without nodes.
+
+#![expect(missing_docs, reason = "a test program")]
+#![allow(unreachable_pub, reason = "modules of one program")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod cluster;
+mod schema;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use cluster::Suite;
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let runtime = Arc::new(tokio::runtime::Runtime::new().expect("a runtime"));
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials(None)).exit_code();
+    }
+    let done = runtime.block_on(devcluster::with_interrupt(run(&runtime, arguments)));
+    match done {
+        Ok(Ok(code)) => code,
+        Ok(Err(error)) => {
+            eprintln!("the API server for the tests could not be started: {error:#}");
+            ExitCode::FAILURE
+        }
+        Err(interrupted) => {
+            eprintln!("{interrupted}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(runtime: &Arc<tokio::runtime::Runtime>, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let suite = Arc::new(Suite::start().await?);
+    let trials = trials(Some((runtime.clone(), suite.clone())));
+    let conclusion = tokio::task::spawn_blocking(move || libtest_mimic::run(&arguments, trials)).await?;
+    if let Some(suite) = Arc::into_inner(suite) {
+        suite.stop().await?;
+    }
+    Ok(conclusion.exit_code())
+}
+
+type Bench = (Arc<tokio::runtime::Runtime>, Arc<Suite>);
+
+fn trials(bench: Option<Bench>) -> Vec<Trial> {
+    macro_rules! tests {
+        ($($module:ident :: $test:ident),* $(,)?) => {
+            vec![$(trial(concat!(stringify!($module), "::", stringify!($test)), bench.clone(), |suite| {
+                Box::pin(async move { $module::$test(&suite).await })
+            })),*]
+        };
+    }
+    tests![
+        schema::wrong_claims_are_refused_with_words_that_help,
+        schema::names_that_do_not_fit_are_refused,
+        schema::unknown_fields_are_refused_under_strict_validation,
+        schema::the_smallest_claim_gets_the_constant_defaults,
+        schema::null_means_absent,
+        schema::changes_that_cannot_be_honoured_are_refused,
+        schema::storage_is_not_lowered_below_what_the_volume_has,
+        schema::every_field_is_documented,
+    ]
+}
+
+type Test = fn(Arc<Suite>) -> futures::future::BoxFuture<'static, ()>;
+
+fn trial(name: &str, bench: Option<Bench>, test: Test) -> Trial {
+    Trial::test(name, move || {
+        let Some((runtime, suite)) = bench else { return Ok(()) };
+        runtime.block_on(test(suite));
+        Ok(())
+    })
+}
