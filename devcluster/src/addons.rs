@@ -17,5 +17,9 @@ pub(crate) async fn import_images(node: &node::Node) -> Result<(), Error> {
 /// Starts what runs beside the cluster until `shutdown`.
 pub(crate) fn spawn(site: &Site, client: &Client, shutdown: &CancellationToken) {
     // It ends with the token; nothing waits for it, because the cluster goes anyway.
-    drop(Provisioner::spawn(client.clone(), site.folder.join("volumes"), shutdown.clone()));
+    drop(Provisioner::spawn(
+        client.clone(),
+        site.folder.join("volumes"),
+        shutdown.clone(),
+    ));
 }
