@@ -81,11 +81,8 @@ pub(crate) fn kill(_name: &str) -> io::Result<usize> {
 
 /// Removes the group from every tree, once it is empty.
 pub(crate) fn remove(name: &str) -> io::Result<()> {
-    let roots = match Trees::mounted()? {
-        Trees::One { root } => vec![root],
-        Trees::PerController { roots, .. } => roots,
-    };
-    for root in roots {
+    // Beside version 1 there may be a version 2 tree without controllers, and runc uses that as well.
+    for (root, _) in mounted("cgroup")?.into_iter().chain(mounted("cgroup2")?) {
         for group in deepest_first(&root.join(name))? {
             match fs::remove_dir(&group) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -106,14 +103,7 @@ enum Trees {
 
 impl Trees {
     fn mounted() -> io::Result<Trees> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-        let of_kind = |kind: &str| -> Vec<(PathBuf, String)> {
-            mounts
-                .lines()
-                .filter_map(|line| parse_mount(line, kind))
-                .collect()
-        };
-        let version_1 = of_kind("cgroup");
+        let version_1 = mounted("cgroup")?;
         let has = |controller: &str| {
             let mount = version_1
                 .iter()
@@ -126,7 +116,7 @@ impl Trees {
                 roots: version_1.into_iter().map(|(root, _)| root).collect(),
             });
         }
-        let root = of_kind("cgroup2").into_iter().map(|(root, _)| root).next();
+        let root = mounted("cgroup2")?.into_iter().map(|(root, _)| root).next();
         root.map(|root| Trees::One { root }).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::NotFound,
@@ -134,6 +124,15 @@ impl Trees {
             )
         })
     }
+}
+
+/// The mount points and super options of all mounts of this file system.
+fn mounted(kind: &str) -> io::Result<Vec<(PathBuf, String)>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(mounts
+        .lines()
+        .filter_map(|line| parse_mount(line, kind))
+        .collect())
 }
 
 /// The mount point and the super options of a line of `mountinfo`, when it is of this file system.

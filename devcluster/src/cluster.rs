@@ -140,7 +140,7 @@ impl Cluster {
             Profile::Node { nodes } if (1..=MOST_NODES).contains(&nodes) => nodes,
             Profile::Node { nodes } => return Err(Error::NodeCount(nodes)),
         };
-        prerequisites::ensure(profile, progress)?;
+        prerequisites::ensure(profile, progress).await?;
         let programs = Programs::resolve(profile, progress).await?;
         let step = progress.step("starting Kubernetes");
         step.detail("looking for what a killed run left behind");

@@ -1,7 +1,7 @@
 //! The long-running programs of a cluster: starts them, notices when one dies, and waits with an eye on all.
 
 use std::{
-    fs::{self, File},
+    fs::{self, OpenOptions},
     io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -81,7 +81,11 @@ impl Components {
             source,
         };
         let log = self.logs.join(format!("{name}.log"));
-        let output = File::create(&log).map_err(failed)?;
+        let output = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .map_err(failed)?;
         let mut command = tokio::process::Command::from(command);
         command
             .stdin(Stdio::null())
@@ -143,26 +147,35 @@ impl Components {
 
     /// Collects all programs after they were killed, so that no zombies stay.
     pub(crate) async fn reap(&self) {
-        let running = std::mem::take(&mut *self.lock());
-        for mut component in running {
-            // The only error is that somebody else has collected it.
-            let _ = component.child.wait().await;
-        }
+        self.give_up("").reap().await;
     }
 
-    /// Takes the programs whose name starts with `prefix` out of the watch and collects them once they are gone.
-    pub(crate) async fn reap_named(&self, prefix: &str) {
-        let (gone, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut *self.lock())
+    /// Takes the programs whose name starts with `prefix` out of the watch, because they are about to be killed.
+    pub(crate) fn give_up(&self, prefix: &str) -> Dying {
+        let mut running = self.lock();
+        let (dying, stay) = std::mem::take(&mut *running)
             .into_iter()
             .partition(|component| component.name.starts_with(prefix));
-        self.lock().extend(stay);
-        for mut component in gone {
-            let _ = component.child.wait().await;
-        }
+        *running = stay;
+        Dying(dying)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Component>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Programs that are about to be killed.
+#[derive(Debug)]
+pub(crate) struct Dying(Vec<Component>);
+
+impl Dying {
+    /// Waits until they are gone.
+    pub(crate) async fn reap(self) {
+        for mut component in self.0 {
+            // The only error is that somebody else has collected it.
+            let _ = component.child.wait().await;
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::{
     fs, io,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
@@ -19,6 +20,8 @@ const POLL: Duration = Duration::from_millis(10);
 const CONTAINER_LOG_LINKS: &str = "/var/log/containers";
 /// Where the CNI library remembers what it set up, wherever containerd's own folder is.
 const CNI_RESULTS: &str = "/var/lib/cni/results";
+/// Where every kubelet listens for device plugins, wherever its own folder is.
+const DEVICE_PLUGIN_SOCKET: &str = "/var/lib/kubelet/device-plugins/kubelet.sock";
 
 /// Something of a cluster is still there.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +151,12 @@ fn remove_traces(folder: &Path, addresses: Addresses, nodes: u8) -> io::Result<(
         if fs::read_link(&link).is_ok_and(|target| target.starts_with(folder)) {
             fs::remove_file(&link)?;
         }
+    }
+    // Only a dead kubelet's: the last one that was started has it, which may be another cluster's.
+    if UnixStream::connect(DEVICE_PLUGIN_SOCKET)
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    {
+        fs::remove_file(DEVICE_PLUGIN_SOCKET)?;
     }
     let prefixes: Vec<_> = (1..=nodes)
         .map(|node| format!("{}-", addresses.namespace(node)))

@@ -1,6 +1,10 @@
 //! The command line of devcluster.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{Write, stdout},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use devcluster::{Cluster, Options, Profile, Progress, Running, with_interrupt};
@@ -89,7 +93,7 @@ async fn run(action: Action) -> anyhow::Result<()> {
         Action::Status => status(),
         Action::Env { name } => {
             let cluster = devcluster::find(name.as_deref())?;
-            println!("export KUBECONFIG={}", cluster.kubeconfig().display());
+            tell(&format!("export KUBECONFIG={}", cluster.kubeconfig().display()));
             Ok(())
         }
         Action::LoadImage { file, name } => {
@@ -131,34 +135,34 @@ async fn up(profile: Option<ProfileName>, nodes: u8, name: String) -> anyhow::Re
 }
 
 fn explain(cluster: &Cluster) {
-    println!();
-    println!("  export KUBECONFIG={}", cluster.kubeconfig().display());
-    println!(
-        "  export PATH={}:$PATH",
-        cluster
-            .program("kubectl")
-            .parent()
-            .unwrap_or(cluster.dir())
-            .display()
-    );
-    println!("  kubectl get all --all-namespaces");
-    println!();
-    println!("logs of its programs: {}", cluster.dir().join("log").display());
-    if let Some(dns) = cluster.dns() {
-        println!("names of the cluster: DNS server {dns}; pods and Services are reachable from here");
-    }
-    println!("Ctrl-C stops the cluster.");
+    let kubectl = cluster.program("kubectl");
+    let programs = kubectl.parent().unwrap_or(cluster.dir()).display();
+    let dns = cluster.dns().map(|dns| {
+        format!("names of the cluster: DNS server {dns}; pods and Services are reachable from here\n")
+    });
+    tell(&format!(
+        "\n  export KUBECONFIG={}\n  export PATH={programs}:$PATH\n  kubectl get all --all-namespaces\n\n\
+         logs of its programs: {}\n{}Ctrl-C stops the cluster.",
+        cluster.kubeconfig().display(),
+        cluster.dir().join("log").display(),
+        dns.unwrap_or_default(),
+    ));
 }
 
 fn status() -> anyhow::Result<()> {
     let clusters = devcluster::list()?;
     if clusters.is_empty() {
-        println!("no clusters");
+        tell("no clusters");
     }
     for cluster in &clusters {
-        println!("{}", described(cluster));
+        tell(&described(cluster));
     }
     Ok(())
+}
+
+/// A cluster must not end because nobody reads what it says, as `println!` would have it.
+fn tell(text: &str) {
+    let _ = writeln!(stdout(), "{text}");
 }
 
 fn described(cluster: &Running) -> String {

@@ -5,7 +5,7 @@ mod config;
 pub(crate) use config::CNI_PLUGINS;
 
 use std::{
-    io,
+    fs, io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     process::Command,
@@ -22,6 +22,7 @@ use crate::{
     cgroup,
     component::{self, Components},
     control_plane::{self, Site, flag},
+    mounts,
     network::{self, Cable},
     pki::{self, Names, Subject},
     process::marked,
@@ -148,6 +149,7 @@ impl Node {
 
     /// What a power failure is: everything that runs on the node is gone at once, and nothing was told.
     pub async fn crash(&self) -> Result<(), Error> {
+        let dying = self.site.components.give_up(&self.name);
         let name = self.addresses.namespace(self.number);
         while cgroup::kill(&name).map_err(|source| Error::Kill {
             name: name.clone(),
@@ -156,8 +158,24 @@ impl Node {
         {
             tokio::task::yield_now().await;
         }
-        self.site.components.reap_named(&self.name).await;
+        dying.reap().await;
         Ok(())
+    }
+
+    /// Boots the node again after [`Node::crash`]: what a real one keeps in memory is lost, its disk is not.
+    pub async fn restart(&self) -> Result<(), Error> {
+        for lost in ["state", "runc", "kubelet"] {
+            mounts::unmount_below(&self.folder.join(lost)).map_err(|source| self.write_failed(source))?;
+        }
+        for lost in ["state", "runc"] {
+            match fs::remove_dir_all(self.folder.join(lost)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.write_failed(error)),
+                _ => {}
+            }
+        }
+        self.start_containerd()?;
+        self.containerd_ready().await?;
+        self.start_kubelet()
     }
 
     /// Imports an OCI archive into its container runtime.

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tokio::task::{JoinError, spawn_blocking};
+
 use crate::{Profile, command, node::CNI_PLUGINS, progress::Progress};
 
 /// The system lacks something.
@@ -35,6 +37,9 @@ pub enum Error {
         /// What the package manager said.
         source: command::Error,
     },
+    /// The task that installs panicked.
+    #[error("installing ended unexpectedly: {0}")]
+    Task(#[source] JoinError),
 }
 
 /// A program or folder, and the Debian package that has it.
@@ -75,7 +80,7 @@ const PLUGINS: Need = Need {
 };
 
 /// Makes sure that all is there; installs it where that is possible without asking.
-pub(crate) fn ensure(profile: Profile, progress: Progress) -> Result<(), Error> {
+pub(crate) async fn ensure(profile: Profile, progress: Progress) -> Result<(), Error> {
     if profile == Profile::Api {
         return Ok(());
     }
@@ -102,14 +107,17 @@ pub(crate) fn ensure(profile: Profile, progress: Progress) -> Result<(), Error> 
             advice,
         });
     }
-    progress.say(&format!(
+    let step = progress.step(format!(
         "installing {names}: apt-get install {}",
         packages.join(" ")
     ));
-    install(&packages).map_err(|source| Error::Install {
+    let installed = spawn_blocking(move || install(&packages)).await;
+    installed.map_err(Error::Task)?.map_err(|source| Error::Install {
         missing: names,
         source,
-    })
+    })?;
+    step.finish();
+    Ok(())
 }
 
 fn missing() -> Vec<Need> {

@@ -90,6 +90,7 @@ state = "{folder}/state"
   restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true
 [plugins."io.containerd.cri.v1.runtime".cni]
+  use_internal_loopback = true
   bin_dirs = ["{plugins}"]
   conf_dir = "{folder}/cni"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]

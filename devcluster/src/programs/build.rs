@@ -147,7 +147,7 @@ async fn compile(
     }
     let mut command = Command::new("go");
     command
-        .args(["build", "-v", "-trimpath", "-ldflags"])
+        .args(["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags"])
         .arg(format!("-s -w {}", set.stamps));
     command
         .arg("-o")

@@ -44,7 +44,8 @@ pub(super) const KUBERNETES: Set = Set {
     go_mod: include_str!("../../modules/kubernetes/go.mod"),
     go_sum: include_str!("../../modules/kubernetes/go.sum"),
     stamps: "-X k8s.io/component-base/version.gitVersion=v1.36.3 \
-             -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36",
+             -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36 \
+             -X k8s.io/client-go/pkg/version.gitVersion=v1.36.3",
     programs: &[
         source(
             "kube-apiserver",
