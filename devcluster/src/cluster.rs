@@ -169,6 +169,11 @@ impl Cluster {
         Ok(control_plane::client(self.config.clone())?)
     }
 
+    /// How to reach the API server as its administrator, for clients of one's own.
+    pub fn config(&self) -> Config {
+        self.config.clone()
+    }
+
     /// The API server's audit log: one JSON event (`audit.k8s.io/v1`, level Metadata, without bodies) per line
     /// and request, complete as soon as the request is answered. `user.username` and `userAgent` say who asked.
     pub fn audit_log(&self) -> &Path {

@@ -1,7 +1,5 @@
 //! One API server for all tests of this program, with the CRD installed.
 
-use std::path::Path;
-
 use anyhow::Context as _;
 use devcluster::{Cluster, Options, Profile, Progress};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
@@ -54,8 +52,8 @@ impl Suite {
         Ok(self.cluster.stop().await?)
     }
 
-    #[expect(dead_code, reason = "for tests that look into the audit log")]
-    pub fn audit_log(&self) -> &Path {
-        self.cluster.audit_log()
+    /// How to reach the API server, for clients of one's own.
+    pub fn config(&self) -> kube::Config {
+        self.cluster.config()
     }
 }

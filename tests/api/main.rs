@@ -1,10 +1,11 @@
 //! Tests against a real API server: schema and its messages, and the operator's line without nodes.
 
-#![expect(missing_docs, reason = "a test program")]
 #![allow(unreachable_pub, reason = "modules of one program")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod cluster;
+mod faults;
+mod line;
 mod schema;
 
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ fn trials(bench: Option<Bench>) -> Vec<Trial> {
         schema::changes_that_cannot_be_honoured_are_refused,
         schema::storage_is_not_lowered_below_what_the_volume_has,
         schema::every_field_is_documented,
+        line::every_fault_at_every_write_ends_in_the_same_claim,
     ]
 }
 

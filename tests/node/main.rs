@@ -15,11 +15,13 @@ mod serving;
 mod stage;
 mod world;
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use devcluster::{Progress, with_interrupt};
 use engines::Engine;
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use libtest_mimic::{Arguments, Trial};
 use stage::Stage;
@@ -116,8 +118,15 @@ async fn run(runtime: &Arc<Runtime>, arguments: Arguments) -> anyhow::Result<Exi
         let (runtime, world) = (runtime.clone(), world.clone());
         Trial::test(name, move || {
             let scene = scenario.rsplit("::").next().unwrap_or(scenario);
-            runtime.block_on(async { test(Scene::new(world, engine, scene).await).await });
-            Ok(())
+            let played = runtime.block_on(async {
+                let scene = Scene::new(world.clone(), engine, scene).await;
+                let namespace = scene.namespace.clone();
+                let played = AssertUnwindSafe(test(scene)).catch_unwind().await;
+                // The node is small; what has been played makes room.
+                world.remove(&namespace).await;
+                played
+            });
+            played.map_err(|panic| resume_unwind(panic))
         })
     });
     let trials = trials.collect();

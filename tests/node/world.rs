@@ -174,6 +174,14 @@ impl Scene {
 }
 
 impl World {
+    /// Removes a namespace with all that is in it; its Pods are stopped without ceremony.
+    pub async fn remove(&self, namespace: &str) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let _ = namespaces.delete(namespace, &DeleteParams::default()).await;
+        let _ = pods.delete_collection(&DeleteParams::default().grace_period(1), &ListParams::default()).await;
+    }
+
     /// Pods of the operator.
     pub async fn operators(&self) -> Vec<Pod> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
