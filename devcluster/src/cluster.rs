@@ -18,7 +18,7 @@ use crate::{
     claim::{self, Claim},
     component::{self, Components},
     control_plane::{self, Plan, Site},
-    dns, leftovers, network,
+    dns, network,
     node::{self, Node},
     pki::{self, Authority},
     prerequisites,
@@ -97,9 +97,6 @@ pub enum Error {
     /// The cluster has no DNS because it has no nodes.
     #[error("the cluster was started without nodes and so has no DNS")]
     NoDns,
-    /// Something of the cluster is still there.
-    #[error(transparent)]
-    Leftover(#[from] leftovers::Error),
     /// The image that every pod needs could not be had.
     #[error(transparent)]
     Image(#[from] crate::image::Error),
@@ -143,7 +140,7 @@ impl Cluster {
         prerequisites::ensure(profile, progress).await?;
         let programs = Programs::resolve(profile, progress).await?;
         let step = progress.step("starting Kubernetes");
-        step.detail("looking for what a killed run left behind");
+        step.detail("removing what killed runs left behind");
         let claim = spawn_blocking(move || Claim::take(name.as_deref(), nodes)).await??;
         let cluster = match claim.record().addresses() {
             None => start_api(claim, programs, &step).await?,
@@ -280,11 +277,11 @@ fn prepare(claim: &Claim, programs: Programs, plan: Plan) -> Result<Arc<Site>, E
 async fn start_api(claim: Claim, programs: Programs, step: &Step) -> Result<Cluster, Error> {
     let site = prepare(&claim, programs, Plan::local()?)?;
     control_plane::start_api(&site)?;
-    step.detail("waiting for the API server, then the controllers");
+    step.detail("API server, then controllers");
     let config = control_plane::config(&site).await?;
     let client = control_plane::ready(&site, config.clone()).await?;
     control_plane::start_controllers(&site)?;
-    step.detail("waiting for the controllers");
+    step.detail("controllers");
     control_plane::accounts_ready(&site, &client).await?;
     Ok(Cluster::new(
         claim,
@@ -307,7 +304,7 @@ async fn start_nodes(
     let nodes: Vec<_> = (1..=count)
         .map(|number| Node::new(number, addresses, site.clone()))
         .collect();
-    step.detail("waiting for the API server and containerd, then the nodes");
+    step.detail("API server and containerd, then nodes and DNS");
     let config = control_plane::config(&site).await?;
     let (client, ()) = tokio::try_join!(
         async {
@@ -325,7 +322,7 @@ async fn start_nodes(
         node.start_kubelet()?;
     }
     let dns = dns::start(&site, addresses)?;
-    step.detail("waiting for the nodes, the controllers and DNS");
+    step.detail("nodes, controllers and DNS");
     tokio::try_join!(
         async {
             control_plane::accounts_ready(&site, &client)

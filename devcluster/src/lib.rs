@@ -31,6 +31,7 @@ mod progress;
 mod record;
 mod running;
 pub mod storage;
+mod tunables;
 
 pub use cluster::{Cluster, Error, Options, Profile};
 pub use interrupt::{Interrupted, with_interrupt};

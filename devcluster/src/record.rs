@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::address::Addresses;
+use crate::{address::Addresses, tunables::Tunables};
 
 const FILE: &str = "cluster.json";
 
@@ -22,6 +22,9 @@ pub(crate) struct Record {
     /// The process that runs the cluster and holds the lock on its folder.
     pub(crate) owner: u32,
     pub(crate) started: Timestamp,
+    /// The machine's settings before the first of the clusters with nodes that are there now.
+    #[serde(default)]
+    pub(crate) tunables: Tunables,
 }
 
 impl Record {

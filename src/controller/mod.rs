@@ -138,7 +138,8 @@ pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: Ca
         let passes = applier(pass, error_policy, context, store, Box::pin(queue), pace).for_each(|result| {
             match result {
                 // A claim that went away while it was queued.
-                Ok(_) | Err(controller::Error::ObjectNotFound(_) | controller::Error::ReconcilerFailed(..)) => {}
+                Ok(_)
+                | Err(controller::Error::ObjectNotFound(_) | controller::Error::ReconcilerFailed(..)) => {}
                 Err(error) => tracing::warn!(%error, "the queue failed"),
             }
             std::future::ready(())

@@ -82,12 +82,15 @@ impl Plan {
     /// The fault for this write, if it is the chosen one.
     fn next(&self) -> Option<Fault> {
         let number = self.count.fetch_add(1, Ordering::SeqCst) + 1;
-        self.fault.filter(|(chosen, _)| *chosen == number).map(|(_, fault)| fault)
+        self.fault
+            .filter(|(chosen, _)| *chosen == number)
+            .map(|(_, fault)| fault)
     }
 
     /// Whether the chosen write has come.
     pub fn has_struck(&self) -> bool {
-        self.fault.is_none_or(|(chosen, _)| self.count.load(Ordering::SeqCst) >= chosen)
+        self.fault
+            .is_none_or(|(chosen, _)| self.count.load(Ordering::SeqCst) >= chosen)
     }
 }
 
@@ -98,7 +101,10 @@ impl<S> Layer<S> for FaultLayer {
     type Service = FaultService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        FaultService { inner, plan: self.0.clone() }
+        FaultService {
+            inner,
+            plan: self.0.clone(),
+        }
     }
 }
 
@@ -136,9 +142,17 @@ where
         }
         let (parts, body) = request.into_parts();
         // The client sends whole bodies, so there is nothing to wait for.
-        let bytes = body.collect_bytes().now_or_never().expect("a whole body").expect("a sound body");
+        let bytes = body
+            .collect_bytes()
+            .now_or_never()
+            .expect("a whole body")
+            .expect("a sound body");
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
-        plan.writes.lock().unwrap().push(Write { method: parts.method.clone(), path, body });
+        plan.writes.lock().unwrap().push(Write {
+            method: parts.method.clone(),
+            path,
+            body,
+        });
         let fault = plan.next();
         if fault == Some(Fault::CrashBefore) {
             plan.crashed.notify_one();
@@ -192,12 +206,15 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let frames = futures::stream::unfold((Box::pin(body.map_err(Into::into)), gate), |(mut body, mut gate)| async move {
-        let frame = body.frame().await?;
-        // An error means that the sender is gone, and with it every reason to wait.
-        let _ = gate.wait_for(|silent| !silent).await;
-        Some((frame, (body, gate)))
-    });
+    let frames = futures::stream::unfold(
+        (Box::pin(body.map_err(Into::into)), gate),
+        |(mut body, mut gate)| async move {
+            let frame = body.frame().await?;
+            // An error means that the sender is gone, and with it every reason to wait.
+            let _ = gate.wait_for(|silent| !silent).await;
+            Some((frame, (body, gate)))
+        },
+    );
     StreamBody::new(frames.boxed())
 }
 
@@ -212,8 +229,12 @@ fn refusal(code: u16) -> Response<StreamBody<Frames>> {
     let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": "injected by the test", "reason": reason, "code": code});
     let frame = Frame::data(Bytes::from(body.to_string()));
-    let mut response = Response::new(StreamBody::new(futures::stream::iter([Ok(frame)]).boxed() as Frames));
+    let mut response = Response::new(StreamBody::new(
+        futures::stream::iter([Ok(frame)]).boxed() as Frames
+    ));
     *response.status_mut() = status;
-    response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert("content-type", http::HeaderValue::from_static("application/json"));
     response
 }

@@ -13,9 +13,11 @@ use dbclaim::controller::{self, Config};
 use dbclaim::render::Settings;
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::client::ClientBuilder;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
@@ -25,12 +27,17 @@ use crate::cluster::Suite;
 use crate::faults::{Fault, FaultLayer, Plan};
 
 const DEADLINE: Duration = Duration::from_secs(60);
+/// Name of the node on which Pods seem to run.
+const NODE: &str = "stage";
 /// Runs side by side.
 const SIDE_BY_SIDE: usize = 8;
 
 fn config(namespace: &str) -> Config {
     Config {
-        settings: Settings { agent_image: "agent.invalid/dbclaim:1".into(), pull_secrets: vec![] },
+        settings: Settings {
+            agent_image: "agent.invalid/dbclaim:1".into(),
+            pull_secrets: vec![],
+        },
         namespace: Some(namespace.to_owned()),
         concurrency: 4,
         pass_timeout: Duration::from_secs(10),
@@ -41,7 +48,10 @@ fn config(namespace: &str) -> Config {
 async fn operate(suite: &Suite, namespace: &str, plan: Arc<Plan>, stop: CancellationToken) {
     let mut kube = suite.config();
     kube.default_retry = false;
-    let client = ClientBuilder::try_from(kube).unwrap().with_layer(&FaultLayer(plan)).build();
+    let client = ClientBuilder::try_from(kube)
+        .unwrap()
+        .with_layer(&FaultLayer(plan))
+        .build();
     let config = config(namespace);
     let context = Arc::new(controller::Context::new(&client, &config));
     controller::run(client, config, context, stop).await;
@@ -67,7 +77,7 @@ async fn bring_up(suite: &Suite, plan: Arc<Plan>) -> Result<BTreeMap<String, Val
         "spec": {"engine": "postgres", "size": "small", "team": "checkout", "deletionPolicy": "Delete"}});
     let claims: Api<DatabaseClaim> = Api::namespaced(suite.client.clone(), &namespace);
     let claim = serde_json::from_value(claim).unwrap();
-    claims.create(&Default::default(), &claim).await.unwrap();
+    claims.create(&PostParams::default(), &claim).await.unwrap();
     let ready = async {
         wait_ready(&claims).await?;
         settle(suite, &namespace, &plan).await
@@ -88,7 +98,10 @@ async fn wait_ready(claims: &Api<DatabaseClaim>) -> Result<(), String> {
         pace.tick().await;
         let claim = claims.get("orders").await.map_err(|error| error.to_string())?;
         let conditions = claim.status.unwrap_or_default().conditions;
-        if conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True") {
+        if conditions
+            .iter()
+            .any(|it| it.type_ == "Ready" && it.status == "True")
+        {
             return Ok(());
         }
         if started.elapsed() > DEADLINE {
@@ -109,7 +122,10 @@ async fn settle(suite: &Suite, namespace: &str, plan: &Plan) -> Result<BTreeMap<
             return Ok(now);
         }
         if started.elapsed() > DEADLINE {
-            return Err(format!("no rest within {DEADLINE:?}; struck: {}", plan.has_struck()));
+            return Err(format!(
+                "no rest within {DEADLINE:?}; struck: {}",
+                plan.has_struck()
+            ));
         }
         before = now;
     }
@@ -141,24 +157,46 @@ async fn play_round(client: &Client, namespace: &str) -> Option<()> {
         phase: MemberPhase::Running,
         trouble: None,
         version: Some("17.5".into()),
-        initialized: Some(Initialized { at: "2026-01-01T00:00:00Z".into(), system_identifier: "7".into() }),
-        applied: Applied { config: config.generation, credentials: credentials.generation },
+        initialized: Some(Initialized {
+            at: "2026-01-01T00:00:00Z".into(),
+            system_identifier: "7".into(),
+        }),
+        applied: Applied {
+            config: config.generation,
+            credentials: credentials.generation,
+        },
         pending_restart: vec![],
-        write_test: Some(WriteTest { ok: true, message: None }),
+        write_test: Some(WriteTest {
+            ok: true,
+            message: None,
+        }),
         disk_percent: Some(5),
     };
     let report = serde_json::to_string(&report).ok()?;
     let live = maps.get("orders-db-1-report").await.ok()?;
     if live.annotations().get("platform.acme.com/report") != Some(&report) {
         let patch = json!({"metadata": {"annotations": {"platform.acme.com/report": report}}});
-        let agent = PatchParams { field_manager: Some("dbclaim-agent".into()), ..PatchParams::default() };
-        maps.patch("orders-db-1-report", &agent, &Patch::Merge(patch)).await.ok()?;
+        let agent = PatchParams {
+            field_manager: Some("dbclaim-agent".into()),
+            ..PatchParams::default()
+        };
+        maps.patch("orders-db-1-report", &agent, &Patch::Merge(patch))
+            .await
+            .ok()?;
     }
-    let ready = pod.status.and_then(|it| it.pod_ip).is_some();
-    if !ready {
+    if pod.spec.and_then(|it| it.node_name).is_none() {
+        let target = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "orders-db-1-0"},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": NODE}});
+        pods.create_subresource::<Value, Value>("binding", "orders-db-1-0", &PostParams::default(), &target)
+            .await
+            .ok()?;
+    }
+    if pod.status.and_then(|it| it.pod_ip).is_none() {
         let status = json!({"status": {"phase": "Running", "podIP": "10.1.1.1", "podIPs": [{"ip": "10.1.1.1"}],
             "conditions": [{"type": "Ready", "status": "True"}]}});
-        pods.patch_status("orders-db-1-0", &PatchParams::default(), &Patch::Merge(status)).await.ok()?;
+        pods.patch_status("orders-db-1-0", &PatchParams::default(), &Patch::Merge(status))
+            .await
+            .ok()?;
     }
     Some(())
 }
@@ -176,10 +214,22 @@ async fn objects(client: &Client, namespace: &str) -> BTreeMap<String, Value> {
             }
         )*};
     }
-    add!(StatefulSet, PersistentVolumeClaim, Service, ConfigMap, Secret, ServiceAccount, Role, RoleBinding);
+    add!(
+        StatefulSet,
+        PersistentVolumeClaim,
+        Service,
+        ConfigMap,
+        Secret,
+        ServiceAccount,
+        Role,
+        RoleBinding
+    );
     let claims: Api<DatabaseClaim> = Api::namespaced(client.clone(), namespace);
     if let Ok(claim) = claims.get("orders").await {
-        found.insert("DatabaseClaim orders".into(), normal(serde_json::to_value(claim).unwrap(), namespace));
+        found.insert(
+            "DatabaseClaim orders".into(),
+            normal(serde_json::to_value(claim).unwrap(), namespace),
+        );
     }
     found
 }
@@ -187,7 +237,13 @@ async fn objects(client: &Client, namespace: &str) -> BTreeMap<String, Value> {
 /// Replaces identities, versions, times, hashes and passwords by what they have in common.
 fn normal(mut object: Value, namespace: &str) -> Value {
     let metadata = object["metadata"].as_object_mut().unwrap();
-    for key in ["uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"] {
+    for key in [
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "managedFields",
+        "generation",
+    ] {
         metadata.remove(key);
     }
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
@@ -201,7 +257,12 @@ fn normal(mut object: Value, namespace: &str) -> Value {
             }
         }
     }
-    for owner in metadata.get_mut("ownerReferences").and_then(Value::as_array_mut).into_iter().flatten() {
+    for owner in metadata
+        .get_mut("ownerReferences")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         owner["uid"] = json!("…");
     }
     if object["data"].is_object() {
@@ -215,7 +276,11 @@ fn normal(mut object: Value, namespace: &str) -> Value {
         }
     }
     object.as_object_mut().unwrap().remove("secrets");
-    for condition in object["status"]["conditions"].as_array_mut().into_iter().flatten() {
+    for condition in object["status"]["conditions"]
+        .as_array_mut()
+        .into_iter()
+        .flatten()
+    {
         condition["lastTransitionTime"] = json!("…");
     }
     serde_json::from_str(&object.to_string().replace(namespace, "NAMESPACE")).unwrap()
@@ -223,8 +288,13 @@ fn normal(mut object: Value, namespace: &str) -> Value {
 
 /// At every write of creating a claim, every fault: each run ends in the same objects.
 pub async fn every_fault_at_every_write_ends_in_the_same_claim(suite: &Suite) {
+    let nodes: Api<Node> = Api::all(suite.client.clone());
+    let node = serde_json::from_value(json!({"metadata": {"name": NODE}})).unwrap();
+    nodes.create(&PostParams::default(), &node).await.unwrap();
     let reference = Plan::new(None);
-    let expected = bring_up(suite, reference.clone()).await.expect("a run without faults");
+    let expected = bring_up(suite, reference.clone())
+        .await
+        .expect("a run without faults");
     let writes = reference.writes.lock().unwrap().clone();
     let runs = (1..=writes.len()).flat_map(|nth| Fault::ALL.map(|fault| (nth, fault)));
     let run = |(nth, fault): (usize, Fault)| {
@@ -239,18 +309,35 @@ pub async fn every_fault_at_every_write_ends_in_the_same_claim(suite: &Suite) {
             (nth, fault, outcome)
         }
     };
-    let done: Vec<_> = futures::stream::iter(runs.map(run)).buffer_unordered(SIDE_BY_SIDE).collect().await;
+    let done: Vec<_> = futures::stream::iter(runs.map(run))
+        .buffer_unordered(SIDE_BY_SIDE)
+        .collect()
+        .await;
     let mut failures = Vec::new();
     for (index, write) in writes.iter().enumerate() {
-        let bad = |(nth, _, outcome): &&(usize, Fault, Result<(), String>)| *nth == index + 1 && outcome.is_err();
+        let bad =
+            |(nth, _, outcome): &&(usize, Fault, Result<(), String>)| *nth == index + 1 && outcome.is_err();
         let broken = done.iter().filter(bad).count();
         let path = write.path.split('?').next().unwrap_or_default();
-        println!("{:>2}. {} {path}: {} of {} faults survived", index + 1, write.method, Fault::ALL.len() - broken, Fault::ALL.len());
+        println!(
+            "{:>2}. {} {path}: {} of {} faults survived",
+            index + 1,
+            write.method,
+            Fault::ALL.len() - broken,
+            Fault::ALL.len()
+        );
     }
     failures.extend(done.into_iter().filter_map(|(nth, fault, outcome)| {
-        outcome.err().map(|error| format!("{fault:?} at write {nth}: {error}"))
+        outcome
+            .err()
+            .map(|error| format!("{fault:?} at write {nth}: {error}"))
     }));
-    assert!(failures.is_empty(), "{} runs failed:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} runs failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
 }
 
 /// What no request may ever be.
@@ -268,7 +355,10 @@ fn rules(plan: &Plan) -> Result<(), String> {
             _ => true,
         };
         if !names_uid {
-            return Err(format!("a write does not name the UID that was observed: {} {}", write.method, write.path));
+            return Err(format!(
+                "a write does not name the UID that was observed: {} {}",
+                write.method, write.path
+            ));
         }
     }
     Ok(())
@@ -282,6 +372,9 @@ fn difference(expected: &BTreeMap<String, Value>, found: &BTreeMap<String, Value
             Some(_) => {}
         }
     }
-    let more: Vec<_> = found.keys().filter(|name| !expected.contains_key(*name)).collect();
+    let more: Vec<_> = found
+        .keys()
+        .filter(|name| !expected.contains_key(*name))
+        .collect();
     format!("there is too much: {more:?}")
 }

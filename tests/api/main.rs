@@ -1,7 +1,12 @@
 //! Tests against a real API server: schema and its messages, and the operator's line without nodes.
 
 #![allow(unreachable_pub, reason = "modules of one program")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod cluster;
 mod faults;
@@ -71,7 +76,9 @@ type Test = fn(Arc<Suite>) -> futures::future::BoxFuture<'static, ()>;
 
 fn trial(name: &str, bench: Option<Bench>, test: Test) -> Trial {
     Trial::test(name, move || {
-        let Some((runtime, suite)) = bench else { return Ok(()) };
+        let Some((runtime, suite)) = bench else {
+            return Ok(());
+        };
         runtime.block_on(test(suite));
         Ok(())
     })

@@ -2,7 +2,12 @@
 //! Deployment under its own ServiceAccount, in namespaces that enforce Pod Security `restricted`.
 
 #![allow(unreachable_pub, reason = "modules of one program")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod audit;
 #[path = "../../demo/binding.rs"]
@@ -107,13 +112,18 @@ fn list_or_skip(arguments: &Arguments, skipped: Option<&str>) -> ExitCode {
 
 fn names() -> impl Iterator<Item = (String, &'static str, Engine, Scenario)> {
     Engine::ALL.into_iter().flat_map(|engine| {
-        SCENARIOS.iter().map(move |(name, scenario)| (format!("{}::{name}", engine.name()), *name, engine, *scenario))
+        SCENARIOS
+            .iter()
+            .map(move |(name, scenario)| (format!("{}::{name}", engine.name()), *name, engine, *scenario))
     })
 }
 
 async fn run(runtime: &Arc<Runtime>, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let stage = Stage::set(1, Progress::Stderr).await?;
-    let world = Arc::new(World { client: stage.cluster.client()?, stage });
+    let world = Arc::new(World {
+        client: stage.cluster.client()?,
+        stage,
+    });
     let trials = names().map(|(name, scenario, engine, test)| {
         let (runtime, world) = (runtime.clone(), world.clone());
         Trial::test(name, move || {
