@@ -80,7 +80,11 @@ pub(crate) struct Member {
     http: u16,
     swaps: u32,
     config: Value,
-    fencer: Option<Child>,
+    /// More environment of the container.
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// Runs the container in a process namespace of its own, where the fencer is PID 1.
+    pub(crate) isolated: bool,
+    container: Option<Child>,
 }
 
 impl Member {
@@ -122,7 +126,9 @@ impl Member {
             http,
             swaps: 0,
             config,
-            fencer: None,
+            environment: Vec::new(),
+            isolated: false,
+            container: None,
         };
         for directory in ["var/lib/dbclaim", "run/dbclaim"] {
             chown(member.root.join(directory), Some(needs.uid), Some(needs.gid)).unwrap();
@@ -174,14 +180,38 @@ impl Member {
         fs::rename(directory.join("..data_tmp"), directory.join("..data")).unwrap();
     }
 
-    /// Starts the container: PID 1, as far as that goes outside of one.
+    /// Starts the container; unless isolated, the fencer is PID 1 only as far as that goes outside of one.
     pub(crate) fn start(&mut self) {
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.root.join("log"))
             .unwrap();
-        let mut command = Command::new(self.root.join("bin/dbclaim-agent"));
+        self.start_logging_to(log.into());
+    }
+
+    pub(crate) fn start_logging_to(&mut self, log: std::os::fd::OwnedFd) {
+        let agent = self.root.join("bin/dbclaim-agent");
+        let mut command = if self.isolated {
+            let mut command = Command::new("unshare");
+            command.args([
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "setpriv",
+                "--clear-groups",
+            ]);
+            command
+                .arg(format!("--reuid={}", self.needs.uid))
+                .arg(format!("--regid={}", self.needs.gid))
+                .arg(agent);
+            command
+        } else {
+            let mut command = Command::new(agent);
+            command.uid(self.needs.uid).gid(self.needs.gid);
+            command
+        };
         command
             .arg("--root")
             .arg(&self.root)
@@ -193,11 +223,10 @@ impl Member {
                 ("POD_UID", "pod-3"),
                 ("SECRET_OF_THE_POD", "x"),
             ])
+            .envs(self.environment.iter().cloned())
             .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .uid(self.needs.uid)
-            .gid(self.needs.gid);
-        self.fencer = Some(command.spawn().unwrap());
+            .stderr(log);
+        self.container = Some(command.spawn().unwrap());
     }
 
     pub(crate) fn started(needs: &Prerequisites) -> Self {
@@ -209,11 +238,10 @@ impl Member {
 
     /// Ends every process at once, as when a node loses power; the volume stays.
     pub(crate) fn kill_everything(&mut self) {
-        let fencer = self.fencer.as_mut().expect("a container");
+        let mut container = self.container.take().expect("a container");
         // PID 1 first, as the kernel does; what is left has nobody to start it again.
-        fencer.kill().unwrap();
-        fencer.wait().unwrap();
-        self.fencer = None;
+        container.kill().unwrap();
+        container.wait().unwrap();
         self.end_processes();
         // The emptyDirs of the Pod go with it.
         fs::remove_dir_all(self.root.join("run/dbclaim")).unwrap();
@@ -243,27 +271,36 @@ impl Member {
     /// Tells the container to stop; returns its exit code and how long it took.
     pub(crate) fn stop(&mut self) -> (Option<i32>, Duration) {
         let begun = Instant::now();
-        let mut fencer = self.fencer.take().expect("a container");
-        kill_process(Pid::from_child(&fencer), Signal::TERM).unwrap();
+        kill_process(self.fencer(), Signal::TERM).unwrap();
+        let mut container = self.container.take().expect("a container");
         let mut code = None;
         wait(Duration::from_secs(60), "the container stops", || {
-            code = fencer.try_wait().unwrap();
+            code = container.try_wait().unwrap();
             code.map(drop).ok_or_else(|| self.log())
         });
         (code.and_then(|status| status.code()), begun.elapsed())
     }
 
     pub(crate) fn fencer(&self) -> Pid {
-        Pid::from_child(self.fencer.as_ref().expect("a container"))
+        let container = Pid::from_child(self.container.as_ref().expect("a container"));
+        if !self.isolated {
+            return container;
+        }
+        let agent = self.root.join("bin/dbclaim-agent");
+        self.process("the fencer", |command| {
+            command.starts_with(agent.to_str().unwrap())
+        })
     }
 
     pub(crate) fn supervisor(&self) -> Pid {
-        let found = self
-            .processes()
-            .into_iter()
-            .find(|(_, command)| command.contains(" supervise "));
+        self.process("the supervisor", |command| command.contains(" supervise "))
+    }
+
+    fn process(&self, what: &str, is_it: impl Fn(&str) -> bool) -> Pid {
+        let processes = self.processes();
+        let found = processes.iter().find(|(_, command)| is_it(command));
         found
-            .unwrap_or_else(|| panic!("no supervisor in {:?}", self.processes()))
+            .unwrap_or_else(|| panic!("{what} is not in {processes:?}"))
             .0
     }
 
@@ -366,9 +403,9 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        if let Some(mut fencer) = self.fencer.take() {
-            let _ = fencer.kill();
-            let _ = fencer.wait();
+        if let Some(mut container) = self.container.take() {
+            let _ = container.kill();
+            let _ = container.wait();
         }
         self.end_processes();
         if std::thread::panicking() {

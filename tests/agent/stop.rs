@@ -29,6 +29,18 @@ pub(crate) const TESTS: &[(&str, crate::Real)] = &[
         a_supervisor_killed_while_stopping,
     ),
     (
+        "stop::a_stop_before_anything_has_started_is_not_lost",
+        a_stop_before_anything_has_started,
+    ),
+    (
+        "stop::pid_1_ends_everything_when_the_supervisor_hangs",
+        pid_1_ends_everything,
+    ),
+    (
+        "stop::a_fencer_elsewhere_ends_only_its_own_processes",
+        a_fencer_elsewhere_ends_only_its_own,
+    ),
+    (
         "stop::a_lost_fencer_stops_the_database",
         a_lost_fencer_stops_the_database,
     ),
@@ -165,6 +177,63 @@ fn a_supervisor_killed_while_stopping(needs: &Prerequisites) {
         member.log()
     );
     assert_eq!(member.processes(), []);
+}
+
+fn a_stop_before_anything_has_started(needs: &Prerequisites) {
+    for _ in 0..5 {
+        let mut member = Member::new(needs);
+        member.start();
+        // At any moment of the supervisor's start.
+        wait(Duration::from_secs(10), "the fencer runs", || {
+            if member.log().contains("supervisor started") {
+                Ok(())
+            } else {
+                Err(member.log())
+            }
+        });
+        let (code, took) = member.stop();
+        assert_eq!(code, Some(0), "{}", member.log());
+        assert!(took < Duration::from_secs(5), "took {took:?}");
+        assert_eq!(member.processes(), []);
+    }
+}
+
+fn pid_1_ends_everything(needs: &Prerequisites) {
+    let mut member = Member::new(needs);
+    member.isolated = true;
+    ends_everything(member);
+}
+
+fn a_fencer_elsewhere_ends_only_its_own(needs: &Prerequisites) {
+    let bystander = Member::started(needs);
+    ends_everything(Member::new(needs));
+    assert_eq!(bystander.sql(PASSWORD, "SELECT 1").as_deref(), Ok("1"));
+}
+
+fn ends_everything(mut member: Member) {
+    member.start();
+    member.wait_ready();
+    let client = Client::connect(&member, PASSWORD).unwrap();
+    client.sql("CREATE TABLE item AS SELECT 1 AS id").unwrap();
+    kill_process(member.supervisor(), Signal::KILL).unwrap();
+    member.wait_log("adopted");
+    member.wait_ready();
+    assert_eq!(client.sql("SELECT count(*) FROM item").as_deref(), Ok("1"));
+    member.write_config(|config| config["stopSeconds"] = 1.into(), "");
+    kill_process(member.supervisor(), Signal::STOP).unwrap();
+    let (code, took) = member.stop();
+    assert_eq!(code, Some(0), "{}", member.log());
+    assert!(
+        (Duration::from_secs(11)..Duration::from_secs(15)).contains(&took),
+        "took {took:?}"
+    );
+    assert_eq!(member.processes(), []);
+    member.start();
+    member.wait_ready();
+    assert_eq!(
+        member.sql(PASSWORD, "SELECT count(*) FROM item").as_deref(),
+        Ok("1")
+    );
 }
 
 fn a_lost_fencer_stops_the_database(needs: &Prerequisites) {
