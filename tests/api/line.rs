@@ -119,7 +119,7 @@ async fn settle(suite: &Suite, namespace: &str, plan: &Plan) -> Result<BTreeMap<
         pace.tick().await;
         let now = objects(&suite.client, namespace).await;
         if now == before && plan.has_struck() {
-            return Ok(now);
+            return one_password(&suite.client, namespace).await.map(|()| now);
         }
         if started.elapsed() > DEADLINE {
             return Err(format!(
@@ -128,6 +128,26 @@ async fn settle(suite: &Suite, namespace: &str, plan: &Plan) -> Result<BTreeMap<
             ));
         }
         before = now;
+    }
+}
+
+/// Applications have the password that the database has.
+async fn one_password(client: &Client, namespace: &str) -> Result<(), String> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let entry = async |name: &str, key: &str| {
+        let secret = secrets.get(name).await.map_err(|error| error.to_string())?;
+        let value = secret.data.and_then(|mut data| data.remove(key));
+        value
+            .map(|it| it.0)
+            .ok_or_else(|| format!("Secret {name} has no {key}"))
+    };
+    let admin: Credentials = serde_json::from_slice(&entry("orders-db-admin", "credentials.json").await?)
+        .map_err(|error| error.to_string())?;
+    let app = entry("orders-db-app", "password").await?;
+    if admin.password.as_bytes() == app {
+        Ok(())
+    } else {
+        Err("the two Secrets have different passwords".into())
     }
 }
 
