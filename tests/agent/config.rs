@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::member::{Client, Member, Prerequisites, wait};
+use crate::client::Client;
+use crate::member::{Member, Prerequisites, wait};
 
 pub(crate) const TESTS: &[(&str, crate::Real)] = &[
     (

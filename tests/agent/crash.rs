@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::member::{Client, Member, Prerequisites, alive, wait};
+use crate::client::Client;
+use crate::member::{Member, Prerequisites, alive, wait};
 
 pub(crate) const TESTS: &[(&str, crate::Real)] = &[
     (
