@@ -105,6 +105,8 @@ pub(crate) struct Member {
     pub(crate) environment: Vec<(&'static str, String)>,
     /// Runs the container in a process namespace of its own, where the fencer is PID 1.
     pub(crate) isolated: bool,
+    /// Isolated, with an empty volume of this size, for example `200m`.
+    pub(crate) small_volume: Option<&'static str>,
     container: Option<Child>,
 }
 
@@ -149,6 +151,7 @@ impl Member {
             config,
             environment: Vec::new(),
             isolated: false,
+            small_volume: None,
             container: None,
         };
         for directory in ["var/lib/dbclaim", "run/dbclaim"] {
@@ -214,20 +217,7 @@ impl Member {
     pub(crate) fn start_logging_to(&mut self, log: std::os::fd::OwnedFd) {
         let agent = self.root.join("bin/dbclaim-agent");
         let mut command = if self.isolated {
-            let mut command = Command::new("/usr/bin/unshare");
-            command.args([
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "/usr/bin/setpriv",
-                "--clear-groups",
-            ]);
-            command
-                .arg(format!("--reuid={}", self.needs.uid))
-                .arg(format!("--regid={}", self.needs.gid))
-                .arg(agent);
-            command
+            self.isolation()
         } else {
             let mut command = Command::new(agent);
             command.uid(self.needs.uid).gid(self.needs.gid);
@@ -248,6 +238,26 @@ impl Member {
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         self.container = Some(command.spawn().unwrap());
+    }
+
+    /// Namespaces of its own for processes and mounts; with a small volume, that is made in there.
+    fn isolation(&self) -> Command {
+        let (uid, gid) = (self.needs.uid, self.needs.gid);
+        let mount = self.small_volume.map_or_else(String::new, |size| {
+            let volume = self.volume();
+            format!(
+                "/bin/mount -t tmpfs -o size={size},uid={uid},gid={gid} none {} && ",
+                volume.display()
+            )
+        });
+        let agent = self.root.join("bin/dbclaim-agent");
+        let drop = format!("exec /usr/bin/setpriv --clear-groups --reuid={uid} --regid={gid}");
+        let mut command = Command::new("/usr/bin/unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "/bin/sh", "-c"]);
+        command
+            .arg(format!("{mount}{drop} {} \"$@\"", agent.display()))
+            .arg("agent");
+        command
     }
 
     pub(crate) fn started(needs: &Prerequisites) -> Self {

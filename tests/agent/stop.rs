@@ -44,6 +44,10 @@ pub(crate) const TESTS: &[(&str, crate::Real)] = &[
         "stop::a_lost_fencer_stops_the_database",
         a_lost_fencer_stops_the_database,
     ),
+    (
+        "stop::a_stop_while_no_supervisor_runs_is_clean_too",
+        a_stop_while_no_supervisor_runs,
+    ),
 ];
 
 const PASSWORD: &str = "first p@ss";
@@ -219,6 +223,19 @@ fn ends_everything(mut member: Member) {
         member.sql(PASSWORD, "SELECT count(*) FROM item").as_deref(),
         Ok("1")
     );
+}
+
+fn a_stop_while_no_supervisor_runs(needs: &Prerequisites) {
+    let mut member = Member::started(needs);
+    for _ in 0..3 {
+        // The next supervisor is told to stop before it can have adopted the server.
+        kill_process(member.supervisor(), Signal::KILL).unwrap();
+        let (code, _) = member.stop();
+        assert_eq!((code, shut_down(&member)), (Some(0), true), "{}", member.log());
+        assert_eq!(member.processes(), []);
+        member.start();
+        member.wait_ready();
+    }
 }
 
 fn a_lost_fencer_stops_the_database(needs: &Prerequisites) {

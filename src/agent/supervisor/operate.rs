@@ -223,7 +223,7 @@ impl Work<'_> {
         };
         let before = self.context.board.report().write_test;
         if before.as_ref() != Some(&outcome) {
-            tracing::info!(ok = outcome.ok, message = outcome.message, "write test");
+            tracing::info!(ok = outcome.ok, error = outcome.message, "write test");
         }
         self.context
             .board
