@@ -94,7 +94,7 @@ fn a_server_that_hangs_is_killed_in_time(needs: &Prerequisites) {
     let (code, took) = member.stop();
     assert_eq!(code, Some(0), "{}", member.log());
     assert!(
-        (Duration::from_secs(3)..Duration::from_secs(12)).contains(&took),
+        (Duration::from_secs(3)..Duration::from_secs(20)).contains(&took),
         "took {took:?}"
     );
     assert_eq!(member.processes(), []);
@@ -132,7 +132,7 @@ fn a_stop_without_any_file_is_instant(needs: &Prerequisites) {
     member.wait_readyz(503, "ConfigInvalid");
     let (code, took) = member.stop();
     assert_eq!(code, Some(0), "{}", member.log());
-    assert!(took < Duration::from_secs(3), "took {took:?}");
+    assert!(took < Duration::from_secs(10), "took {took:?}");
     assert!(
         !member.volume().join("identity.json").exists(),
         "a volume was touched without configuration"
@@ -182,7 +182,7 @@ fn a_stop_before_anything_has_started(needs: &Prerequisites) {
         });
         let (code, took) = member.stop();
         assert_eq!(code, Some(0), "{}", member.log());
-        assert!(took < Duration::from_secs(5), "took {took:?}");
+        assert!(took < Duration::from_secs(10), "took {took:?}");
         assert_eq!(member.processes(), []);
     }
 }
@@ -213,7 +213,7 @@ fn ends_everything(mut member: Member) {
     let (code, took) = member.stop();
     assert_eq!(code, Some(0), "{}", member.log());
     assert!(
-        (Duration::from_secs(11)..Duration::from_secs(15)).contains(&took),
+        (Duration::from_secs(11)..Duration::from_secs(25)).contains(&took),
         "took {took:?}"
     );
     assert_eq!(member.processes(), []);
