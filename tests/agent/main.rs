@@ -11,6 +11,7 @@
     reason = "a test fails by panicking; with a harness of its own the linter does not see that these are tests"
 )]
 
+mod client;
 mod config;
 mod crash;
 mod credentials;

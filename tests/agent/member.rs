@@ -1,6 +1,5 @@
 //! One member: its directory, its files, its processes, and how to ask it things.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -13,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+
+use crate::client::Client;
 
 /// A PostgreSQL that can be run, and as whom.
 #[derive(Clone, Debug)]
@@ -28,10 +29,15 @@ pub(crate) fn prerequisites() -> Result<Prerequisites, String> {
     if !rustix::process::getuid().is_root() {
         return Err("only root can become the user postgres".into());
     }
-    if newest().is_none() {
+    // A PostgreSQL of another version than this machine's, for example the newest.
+    let named = std::env::var_os("DBCLAIM_TEST_POSTGRES").map(PathBuf::from);
+    if named.is_none() && newest().is_none() {
         install();
     }
-    let (major, bin) = newest().ok_or("there is no PostgreSQL; on Debian: apt-get install postgresql")?;
+    let bin = named
+        .or_else(newest)
+        .ok_or("there is no PostgreSQL; on Debian: apt-get install postgresql")?;
+    let major = major(&bin).ok_or_else(|| format!("{} cannot be run", bin.join("postgres").display()))?;
     let passwd = fs::read_to_string("/etc/passwd").map_err(|error| error.to_string())?;
     let entry = passwd
         .lines()
@@ -47,14 +53,29 @@ pub(crate) fn prerequisites() -> Result<Prerequisites, String> {
     }
 }
 
-fn newest() -> Option<(u32, PathBuf)> {
+/// Directory of the newest installed version's binaries.
+fn newest() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
     let installed = versions.filter_map(|entry| {
         let bin = entry.path().join("bin");
-        let major = entry.file_name().to_str()?.parse().ok()?;
+        let major: u32 = entry.file_name().to_str()?.parse().ok()?;
         (bin.join("postgres").exists() && bin.join("initdb").exists()).then_some((major, bin))
     });
-    installed.max()
+    installed.max().map(|(_, bin)| bin)
+}
+
+fn major(bin: &Path) -> Option<u32> {
+    let output = Command::new(bin.join("postgres"))
+        .arg("--version")
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    text.strip_prefix("postgres (PostgreSQL) ")?
+        .split(['.', ' '])
+        .next()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 fn install() {
@@ -84,6 +105,8 @@ pub(crate) struct Member {
     pub(crate) environment: Vec<(&'static str, String)>,
     /// Runs the container in a process namespace of its own, where the fencer is PID 1.
     pub(crate) isolated: bool,
+    /// Isolated, with an empty volume of this size, for example `200m`.
+    pub(crate) small_volume: Option<&'static str>,
     container: Option<Child>,
 }
 
@@ -128,6 +151,7 @@ impl Member {
             config,
             environment: Vec::new(),
             isolated: false,
+            small_volume: None,
             container: None,
         };
         for directory in ["var/lib/dbclaim", "run/dbclaim"] {
@@ -193,20 +217,7 @@ impl Member {
     pub(crate) fn start_logging_to(&mut self, log: std::os::fd::OwnedFd) {
         let agent = self.root.join("bin/dbclaim-agent");
         let mut command = if self.isolated {
-            let mut command = Command::new("unshare");
-            command.args([
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "setpriv",
-                "--clear-groups",
-            ]);
-            command
-                .arg(format!("--reuid={}", self.needs.uid))
-                .arg(format!("--regid={}", self.needs.gid))
-                .arg(agent);
-            command
+            self.isolation()
         } else {
             let mut command = Command::new(agent);
             command.uid(self.needs.uid).gid(self.needs.gid);
@@ -218,7 +229,7 @@ impl Member {
             .args(["--port", &self.http.to_string()])
             .env_clear()
             .envs([
-                ("PATH", "/usr/bin:/bin"),
+                ("PATH", self.needs.bin.to_str().unwrap()),
                 ("MEMBER", "1"),
                 ("POD_UID", "pod-3"),
                 ("SECRET_OF_THE_POD", "x"),
@@ -227,6 +238,26 @@ impl Member {
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         self.container = Some(command.spawn().unwrap());
+    }
+
+    /// Namespaces of its own for processes and mounts; with a small volume, that is made in there.
+    fn isolation(&self) -> Command {
+        let (uid, gid) = (self.needs.uid, self.needs.gid);
+        let mount = self.small_volume.map_or_else(String::new, |size| {
+            let volume = self.volume();
+            format!(
+                "/bin/mount -t tmpfs -o size={size},uid={uid},gid={gid} none {} && ",
+                volume.display()
+            )
+        });
+        let agent = self.root.join("bin/dbclaim-agent");
+        let drop = format!("exec /usr/bin/setpriv --clear-groups --reuid={uid} --regid={gid}");
+        let mut command = Command::new("/usr/bin/unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "/bin/sh", "-c"]);
+        command
+            .arg(format!("{mount}{drop} {} \"$@\"", agent.display()))
+            .arg("agent");
+        command
     }
 
     pub(crate) fn started(needs: &Prerequisites) -> Self {
@@ -413,54 +444,6 @@ impl Drop for Member {
         }
         let _ = fs::remove_dir_all(&self.root);
     }
-}
-
-/// A connection of the application.
-pub(crate) struct Client {
-    runtime: tokio::runtime::Runtime,
-    client: tokio_postgres::Client,
-}
-
-impl Client {
-    pub(crate) fn connect(member: &Member, password: &str) -> Result<Self, String> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let mut config = tokio_postgres::Config::new();
-        config
-            .host("127.0.0.1")
-            .port(member.port)
-            .user("shopkeeper")
-            .password(password)
-            .dbname("orders");
-        let (client, connection) = runtime
-            .block_on(config.connect(tokio_postgres::NoTls))
-            .map_err(|error| said(&error))?;
-        runtime.spawn(connection);
-        Ok(Self { runtime, client })
-    }
-
-    pub(crate) fn sql(&self, statement: &str) -> Result<String, String> {
-        let messages = self
-            .runtime
-            .block_on(self.client.simple_query(statement))
-            .map_err(|error| said(&error))?;
-        let mut text = String::new();
-        for message in messages {
-            if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
-                let cells: Vec<&str> = (0..row.len()).map(|cell| row.get(cell).unwrap_or("")).collect();
-                let _ = writeln!(text, "{}", cells.join("|"));
-            }
-        }
-        Ok(text.trim_end().to_owned())
-    }
-}
-
-fn said(error: &tokio_postgres::Error) -> String {
-    error
-        .as_db_error()
-        .map_or_else(|| error.to_string(), |error| error.message().to_owned())
 }
 
 /// Waits for a state. Fails with what was seen last.

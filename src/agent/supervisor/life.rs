@@ -73,13 +73,10 @@ pub(super) async fn live(context: &Context) -> Infallible {
                 );
                 if failures.failed(Instant::now()) {
                     let message = format!("{how}; its last lines:\n{}", context.log.last_lines());
-                    context.board.trouble(
-                        MemberPhase::Failed,
-                        Trouble {
-                            reason: reason.into(),
-                            message,
-                        },
-                    );
+                    context.board.failed(Trouble {
+                        reason: reason.into(),
+                        message,
+                    });
                 } else {
                     context.board.progress(MemberPhase::Starting);
                 }
@@ -276,6 +273,7 @@ impl Context {
         let lock = lock
             .try_clone()
             .map_err(|error| failed("hand over the volume's lock", error))?;
+        self.log.forget_lines();
         let log = self
             .log
             .writer()

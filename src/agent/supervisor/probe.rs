@@ -78,7 +78,11 @@ pub(super) async fn ready(context: &Context) -> Result<(), String> {
             })
         }
         (phase, _) => Err(match report.trouble {
-            Some(trouble) => format!("{phase:?}: {}: {}", trouble.reason, trouble.message),
+            // Only the first line: after it come the engine's own, and anyone in the cluster may ask.
+            Some(trouble) => {
+                let line = trouble.message.lines().next().unwrap_or_default();
+                format!("{phase:?}: {}: {line}", trouble.reason)
+            }
             None => format!("{phase:?}"),
         }),
     }
