@@ -77,7 +77,7 @@ impl Stage {
 pub async fn images(progress: Progress) -> anyhow::Result<(PathBuf, String, PathBuf)> {
     let step = progress.step("building the operator (a first build takes some minutes)");
     let operator = spawn_blocking(|| {
-        let cache = root().join("target/cluster/images");
+        let cache = operator::target_folder(root()).join("images");
         std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
         operator::build_image(root(), &cache, &mut |_| {}).context("the operator could not be built")
     });

@@ -81,10 +81,18 @@ pub enum BuildError {
     Pack(#[from] image::Error),
 }
 
+/// Where the operator's programs for the cluster are built: `cluster` in the workspace's target folder, wherever
+/// `CARGO_TARGET_DIR` has that. A folder of their own, so that they neither wait for nor undo another cargo's work.
+pub fn target_folder(workspace_root: &Path) -> PathBuf {
+    let chosen = std::env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty());
+    workspace_root
+        .join(chosen.unwrap_or_else(|| "target".into()))
+        .join("cluster")
+}
+
 /// Compiles the operator and the agent as they run in the cluster: profile `cluster`, static.
 ///
-/// They have a target folder of their own, so that they neither wait for nor undo another cargo's work. When
-/// nothing changed this takes well under a second.
+/// When nothing changed this takes well under a second.
 ///
 /// # Errors
 /// When cargo fails, or a program came out linked dynamically.
@@ -93,7 +101,7 @@ pub fn build_binaries(workspace_root: &Path, progress: Progress<'_>) -> Result<B
     if !host.contains("-linux-") {
         return Err(BuildError::NotLinux { host });
     }
-    let target_folder = workspace_root.join("target/cluster");
+    let target_folder = target_folder(workspace_root);
     cargo_build(workspace_root, &target_folder, &host, progress)?;
     let programs = target_folder.join(&host).join("cluster");
     let binaries = Binaries {
