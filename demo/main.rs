@@ -44,10 +44,10 @@ async fn main() -> ExitCode {
     let work = async {
         match &args.context {
             Some(context) => external::run(context, args.exit).await,
-            None => embedded(args.exit).await,
+            None => Box::pin(embedded(args.exit)).await,
         }
     };
-    match with_interrupt(work).await {
+    match Box::pin(with_interrupt(work)).await {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
             eprintln!("demo: {error:#}");
@@ -59,7 +59,7 @@ async fn main() -> ExitCode {
 }
 
 async fn embedded(exit: bool) -> anyhow::Result<()> {
-    let stage = Stage::set(1, Progress::Stderr).await?;
+    let stage = Box::pin(Stage::set(1, Progress::Stderr)).await?;
     let client = stage.cluster.client()?;
     apply_example(&client).await?;
     watch::until_ready(&client, NAMESPACE, CLAIM).await?;

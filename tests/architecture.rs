@@ -1,5 +1,7 @@
 //! The direction of dependencies, the purity of the core, and the size of files (docs/architecture.md).
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

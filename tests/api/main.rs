@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 
 async fn run(runtime: &Arc<tokio::runtime::Runtime>, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let suite = Arc::new(Suite::start().await?);
-    let trials = trials(Some((runtime.clone(), suite.clone())));
+    let trials = trials(Some(&(runtime.clone(), suite.clone())));
     let conclusion = tokio::task::spawn_blocking(move || libtest_mimic::run(&arguments, trials)).await?;
     if let Some(suite) = Arc::into_inner(suite) {
         suite.stop().await?;
@@ -51,10 +51,10 @@ async fn run(runtime: &Arc<tokio::runtime::Runtime>, arguments: Arguments) -> an
 
 type Bench = (Arc<tokio::runtime::Runtime>, Arc<Suite>);
 
-fn trials(bench: Option<Bench>) -> Vec<Trial> {
+fn trials(bench: Option<&Bench>) -> Vec<Trial> {
     macro_rules! tests {
         ($($module:ident :: $test:ident),* $(,)?) => {
-            vec![$(trial(concat!(stringify!($module), "::", stringify!($test)), bench.clone(), |suite| {
+            vec![$(trial(concat!(stringify!($module), "::", stringify!($test)), bench.cloned(), |suite| {
                 Box::pin(async move { $module::$test(&suite).await })
             })),*]
         };

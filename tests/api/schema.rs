@@ -48,6 +48,7 @@ fn words(error: kube::Error) -> String {
 }
 
 /// Spec changes that are refused at creation, with words that the refusal must hold.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn refused_at_creation() -> Vec<(&'static str, Value, &'static [&'static str])> {
     let long = |n| "x".repeat(n);
     vec![
@@ -298,6 +299,7 @@ pub async fn null_means_absent(suite: &Suite) {
 }
 
 /// Changes: what the claim had, the merge patch on its spec, and the words of the refusal (none: accepted).
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn changes() -> Vec<(&'static str, Value, Value, &'static [&'static str])> {
     let set = json!({"version": "17.5", "storage": "10Gi", "storageClassName": "fast", "database": "shop",
         "username": "clerk", "deletionPolicy": "Delete", "paused": true});

@@ -119,7 +119,7 @@ fn names() -> impl Iterator<Item = (String, &'static str, Engine, Scenario)> {
 }
 
 async fn run(runtime: &Arc<Runtime>, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let stage = Stage::set(1, Progress::Stderr).await?;
+    let stage = Box::pin(Stage::set(1, Progress::Stderr)).await?;
     let world = Arc::new(World {
         client: stage.cluster.client()?,
         stage,

@@ -163,11 +163,7 @@ async fn start(context: &Context, config: &MemberConfig, engine: &Engine) -> Res
         Decision::Serve(initialized) => initialized,
         Decision::Initialize => initialize(context, config, engine, &lock).await?,
         Decision::ResumeInitialize => {
-            let name = format!(
-                "interrupted-{}-{}",
-                config.engine,
-                Timestamp::now().as_nanosecond()
-            );
+            let name = format!("interrupted-{}-{}", config.engine, now().as_nanosecond());
             let target = context.volume.put_aside(engine.data(), &name)?;
             tracing::warn!(target = %target.display(), "an initialisation was interrupted, its remains are put aside");
             initialize(context, config, engine, &lock).await?
@@ -214,7 +210,7 @@ async fn initialize(
     let made = engine.initialize(context.with(lock)?).await;
     let system_identifier = made.map_err(|trouble| ended("InitializeFailed", trouble))?;
     let initialized = Initialized {
-        at: format!("{:.0}", Timestamp::now()),
+        at: format!("{:.0}", now()),
         system_identifier,
     };
     identity.initialized = Some(initialized.clone());
@@ -280,4 +276,9 @@ impl Context {
             .map_err(|error| failed("open the engine's log", error))?;
         Ok(Start { lock, log })
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one clock of the agent")]
+fn now() -> Timestamp {
+    Timestamp::now()
 }
