@@ -1,6 +1,7 @@
 //! Watches, concurrency, shutdown and error policy. It names no engine.
 
 pub mod error;
+pub mod events;
 pub mod memory;
 pub mod reconcile;
 mod watches;
@@ -23,6 +24,7 @@ use crate::apply::Writer;
 use crate::observe::Observer;
 use crate::render::Settings;
 use error::{Class, Error};
+use events::Events;
 use memory::Memory;
 use watches::Watches;
 
@@ -48,6 +50,8 @@ pub struct Context {
     pub observer: Observer,
     /// Write side.
     pub writer: Writer,
+    /// Events on claims.
+    pub events: Events,
     /// What is remembered between passes.
     pub memory: Memory,
     /// What goes into the rendered objects.
@@ -63,6 +67,7 @@ impl Context {
         Self {
             observer: Observer::new(client.clone()),
             writer: Writer::new(client.clone()),
+            events: Events::new(client.clone()),
             memory: Memory::default(),
             settings: config.settings.clone(),
             synced: tokio::sync::watch::Sender::new(0),

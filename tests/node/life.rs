@@ -311,7 +311,8 @@ pub async fn an_emptied_volume_is_blocked_and_never_initialised(scene: Scene) {
     assert_eq!(scene.rows("orders").await, ["before"]);
 }
 
-async fn volume_folder(scene: &Scene) -> PathBuf {
+/// Where the claim's volume is on the node.
+pub async fn volume_folder(scene: &Scene) -> PathBuf {
     let claim = scene
         .api::<PersistentVolumeClaim>()
         .get("orders-db-1")

@@ -18,6 +18,7 @@ mod processes;
 mod serving;
 #[path = "../../demo/stage.rs"]
 mod stage;
+mod trouble;
 mod world;
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -61,6 +62,16 @@ scenarios![
     life::an_emptied_volume_is_blocked_and_never_initialised,
     life::a_foreign_volume_is_left_alone,
     life::a_volume_of_another_version_is_refused,
+    trouble::an_image_that_does_not_exist_is_named,
+    trouble::a_pod_that_fits_nowhere_is_named_without_reading_events,
+    trouble::a_missing_storage_class_is_named_and_heals,
+    trouble::a_full_quota_for_volumes_is_named_and_heals,
+    trouble::a_full_quota_for_pods_is_named_and_heals,
+    trouble::a_limit_range_below_the_size_is_named_and_heals,
+    trouble::a_policy_that_refuses_our_write_is_named_and_heals,
+    trouble::an_out_of_memory_kill_is_named_with_its_limit_and_heals,
+    trouble::a_crash_loop_is_named_with_the_last_lines_and_heals,
+    trouble::a_spoiled_secret_is_named_and_heals,
 ];
 
 /// Scenarios wait more than they work, so there are more of them at once than cores.
