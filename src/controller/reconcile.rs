@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::runtime::controller::Action;
+use tracing::{Instrument as _, info_span};
 
-use super::Context;
 use super::error::{Class, Error};
+use super::{Context, news};
 use crate::api::FINALIZER;
 use crate::api::protocol::{Credentials, FORMAT, Initialized};
 use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus, Phase};
@@ -27,14 +28,18 @@ use crate::validate::{References, Violations, identify, validate};
 pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Result<Action, Error> {
     let id = identify(&claim)?;
     let seen = Seen::new(&claim, &context, &id);
-    let observed = observe(&id, &seen, &context).await?;
+    let observed = observe(&id, &seen, &context)
+        .instrument(info_span!("observe"))
+        .await?;
     let resolved = validate(&id, &claim.spec, &references(&id, &observed));
-    let plan = match (&resolved, seen.deleting) {
+    let plan = info_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
         (_, true) => plan::teardown(&id, claim.spec.deletion_policy, seen.has_finalizer(), &observed),
         (Ok(resolved), false) => serve(resolved, &observed, &seen, &context),
         (Err(_), false) => Plan::default(),
-    };
-    let outcome = apply(&id, &seen, &plan, &context).await;
+    });
+    let outcome = apply(&id, &seen, &plan, &context)
+        .instrument(info_span!("apply", steps = plan.steps.len()))
+        .await;
     let moment = Moment {
         generation: seen.generation,
         before: seen.status.as_ref(),
@@ -42,7 +47,11 @@ pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Resu
     };
     let status = describe(&resolved, &seen, &observed, &plan, moment);
     if Some(&status) != seen.status.as_ref() && !observed.claim_gone && !going(&seen, &plan) {
-        write_status(&id, status, &context).await?;
+        let news = news::between(seen.status.as_ref(), &status);
+        write_status(&id, status, &context)
+            .instrument(info_span!("status"))
+            .await?;
+        news.iter().for_each(news::News::tell);
     }
     outcome?;
     context
@@ -167,8 +176,12 @@ async fn apply(id: &ClaimId, seen: &Seen, plan: &Plan, context: &Context) -> Res
     let mut suspects = Vec::new();
     for written in context.writer.carry_out(target, &plan.steps).await {
         match written {
-            Ok(written) => take_in(id, written, context),
+            Ok(written) => {
+                news::written(&written);
+                take_in(id, written, context);
+            }
             Err(error) => {
+                tracing::debug!(%error, "a write failed");
                 let apply::Error::Write { slot, .. } = &error;
                 suspects.extend(*slot);
                 let error = Error::from(error);
