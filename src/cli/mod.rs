@@ -10,13 +10,16 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use http::StatusCode;
 use kube::Client;
+use kube::client::ClientBuilder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::crd;
 use crate::controller::{self, Context};
 use crate::render::Settings;
-use crate::telemetry::{http as server, logs};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::requests::Requests;
+use crate::telemetry::{http as server, logs, traces};
 
 /// Turns DatabaseClaims into running databases.
 #[derive(Debug, Parser)]
@@ -135,12 +138,25 @@ fn print_crd() -> anyhow::Result<()> {
 }
 
 fn operate(run: Run) -> anyhow::Result<()> {
-    logs::start(&run.log, run.log_format.into())?;
+    let (recorder, exporter) = traces::settings::Settings::read(environment)?
+        .map(traces::pipeline)
+        .unzip();
+    logs::start(&run.log, run.log_format.into(), recorder)?;
     let config = config(&run)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime
-        .context("cannot start the runtime")?
-        .block_on(serve(run, config))
+    let work = serve(run, config);
+    runtime.context("cannot start the runtime")?.block_on(async {
+        match exporter {
+            Some(exporter) => exporter.during(work).await,
+            None => work.await,
+        }
+    })
+}
+
+/// For variables that belong to a standard, not to us.
+#[expect(clippy::disallowed_methods, reason = "the environment is read here")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn config(run: &Run) -> anyhow::Result<controller::Config> {
@@ -165,9 +181,10 @@ fn config(run: &Run) -> anyhow::Result<controller::Config> {
 }
 
 async fn serve(run: Run, config: controller::Config) -> anyhow::Result<()> {
-    let client = connect().await?;
+    let metrics = Arc::<Metrics>::default();
+    let client = connect(&metrics).await?;
     let stop = CancellationToken::new();
-    let context = Arc::new(Context::new(&client, &config));
+    let context = Arc::new(Context::new(&client, &config).with_metrics(metrics));
     let listener = server::serve(run.listen, answers(context.clone()), stop.clone());
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
@@ -195,14 +212,15 @@ async fn serve(run: Run, config: controller::Config) -> anyhow::Result<()> {
 
 /// A client whose requests end: there is no read timeout by default, and what the API server cannot take now is
 /// retried by the pass, at the claim's own pace.
-async fn connect() -> anyhow::Result<Client> {
+async fn connect(metrics: &Arc<Metrics>) -> anyhow::Result<Client> {
     let mut config = kube::Config::infer().await.context(
         "found neither a kubeconfig nor a Pod's service account; set KUBECONFIG, or run inside the cluster",
     )?;
     config.connect_timeout = Some(Duration::from_secs(10));
     config.write_timeout = Some(Duration::from_secs(30));
     config.default_retry = false;
-    Client::try_from(config).context("cannot make a client from the kubeconfig")
+    let builder = ClientBuilder::try_from(config).context("cannot make a client from the kubeconfig")?;
+    Ok(builder.with_layer(&Requests(metrics.clone())).build())
 }
 
 fn answers(context: Arc<Context>) -> server::Answer {

@@ -36,6 +36,17 @@ pub enum Error {
     Panicked(String),
 }
 
+impl Class {
+    /// A static name for logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Conflict => "conflict",
+            Self::Terminal => "terminal",
+        }
+    }
+}
+
 impl Error {
     /// How it is retried.
     pub fn class(&self) -> Class {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::runtime::controller::Action;
+use tracing::{Instrument as _, info_span};
 
-use super::Context;
 use super::error::{Class, Error};
+use super::{Context, news};
 use crate::api::FINALIZER;
 use crate::api::condition::reason;
 use crate::api::protocol::{Credentials, FORMAT, Initialized};
@@ -28,22 +29,28 @@ use crate::validate::{References, Violations, identify, validate};
 pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Result<Action, Error> {
     let id = identify(&claim)?;
     let seen = Seen::new(&claim, &context, &id);
-    let observed = match observe(&id, &seen, &context).await {
+    let observed = match observe(&id, &seen, &context)
+        .instrument(info_span!("observe"))
+        .await
+    {
         Ok(observed) => observed,
         Err(error) => return Err(unobserved(&id, &seen, error, &context).await),
     };
     let resolved = validate(&id, &claim.spec, &references(&id, &observed));
-    let plan = match (&resolved, seen.deleting) {
+    let plan = info_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
         (_, true) => plan::teardown(&id, claim.spec.deletion_policy, seen.has_finalizer(), &observed),
         (Ok(resolved), false) => serve(resolved, &observed, &seen, &context),
         (Err(_), false) => Plan::default(),
-    };
-    let (refusals, outcome) = apply(&id, &seen, &plan, &context).await;
+    });
+    let writes = info_span!("apply", steps = plan.steps.len());
+    let (refusals, outcome) = apply(&id, &seen, &plan, &context).instrument(writes).await;
     let moment = seen.moment(&refusals, &context);
     let status = describe(&resolved, &seen, &observed, &plan, moment);
     let next = next(&id, &plan, &status, moment);
     if !observed.claim_gone && !going(&seen, &plan) {
-        write_status(&id, &seen, status, &context).await?;
+        write_status(&id, &seen, status, &context)
+            .instrument(info_span!("status"))
+            .await?;
     }
     outcome?;
     context
@@ -213,8 +220,12 @@ async fn apply(
     let (mut suspects, mut refusals) = (Vec::new(), Vec::new());
     for written in context.writer.carry_out(target, &plan.steps).await {
         match written {
-            Ok(written) => take_in(id, written, context),
+            Ok(written) => {
+                news::written(&written);
+                take_in(id, written, context);
+            }
             Err(error) => {
+                tracing::debug!(%error, "a write failed");
                 let apply::Error::Write { slot, .. } = &error;
                 suspects.extend(*slot);
                 let error = Error::from(error);
@@ -291,6 +302,9 @@ async fn write_status(
         return Ok(());
     }
     let version = context.writer.status(id, &status).await?;
+    news::between(seen.status.as_ref(), &status)
+        .iter()
+        .for_each(news::News::tell);
     let mut told = false;
     context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
         told = it.in_trouble;

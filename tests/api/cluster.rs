@@ -63,6 +63,11 @@ impl Suite {
         Ok(self.cluster.stop().await?)
     }
 
+    /// How a program of its own reaches the API server.
+    pub fn kubeconfig(&self) -> &std::path::Path {
+        self.cluster.kubeconfig()
+    }
+
     /// How to reach the API server, for clients of one's own.
     pub fn config(&self) -> kube::Config {
         self.cluster.config()

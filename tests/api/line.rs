@@ -91,7 +91,7 @@ async fn bring_up(suite: &Suite, plan: Arc<Plan>) -> Result<BTreeMap<String, Val
     result
 }
 
-async fn wait_ready(claims: &Api<DatabaseClaim>) -> Result<(), String> {
+pub async fn wait_ready(claims: &Api<DatabaseClaim>) -> Result<(), String> {
     let started = Instant::now();
     let mut pace = tokio::time::interval(Duration::from_millis(100));
     loop {
@@ -151,8 +151,18 @@ async fn one_password(client: &Client, namespace: &str) -> Result<(), String> {
     }
 }
 
+/// The node that [`play_node`] binds Pods to; without it they would be collected as garbage.
+pub async fn set_stage(suite: &Suite) {
+    let nodes: Api<Node> = Api::all(suite.client.clone());
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
+    let applied = nodes
+        .patch(NODE, &PatchParams::apply("test"), &Patch::Apply(&node))
+        .await;
+    applied.expect("a node can be made");
+}
+
 /// What the kubelet and the agent would do: the Pod runs, the volume is initialised, the agent reports.
-async fn play_node(client: Client, namespace: &str) {
+pub async fn play_node(client: Client, namespace: &str) {
     let mut pace = tokio::time::interval(Duration::from_millis(50));
     loop {
         pace.tick().await;
@@ -308,9 +318,7 @@ fn normal(mut object: Value, namespace: &str) -> Value {
 
 /// At every write of creating a claim, every fault: each run ends in the same objects.
 pub async fn every_fault_at_every_write_ends_in_the_same_claim(suite: &Suite) {
-    let nodes: Api<Node> = Api::all(suite.client.clone());
-    let node = serde_json::from_value(json!({"metadata": {"name": NODE}})).unwrap();
-    nodes.create(&PostParams::default(), &node).await.unwrap();
+    set_stage(suite).await;
     let reference = Plan::new(None);
     let expected = bring_up(suite, reference.clone())
         .await

@@ -9,9 +9,11 @@
 )]
 
 mod cluster;
+mod exposition;
 mod faults;
 mod line;
 mod schema;
+mod telemetry;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -69,6 +71,7 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         schema::storage_is_not_lowered_below_what_the_volume_has,
         schema::every_field_is_documented,
         line::every_fault_at_every_write_ends_in_the_same_claim,
+        telemetry::a_claim_on_its_way_to_ready_is_seen_everywhere_and_its_password_nowhere,
     ]
 }
 
