@@ -74,7 +74,7 @@ pub(super) async fn ready(context: &Context) -> Result<(), String> {
             // Recovering ends when the loop has seen it, so that readiness never comes before Running.
             answer.and_then(|()| match report.phase {
                 MemberPhase::Running => Ok(()),
-                _ => Err("the engine has just recovered".into()),
+                _ => Err("the engine answers, but is still being set up".into()),
             })
         }
         (phase, _) => Err(match report.trouble {
