@@ -15,6 +15,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
+    Profile,
     address::{Addresses, CLUSTERS},
     leftovers, network,
     record::Record,
@@ -77,8 +78,13 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Removes leftovers, then takes the place `name` (or one that nobody uses) for `nodes` nodes.
-    pub(crate) fn take(name: Option<&str>, nodes: u8) -> Result<Claim, Error> {
+    /// Removes leftovers, then takes the place `name` (or one that nobody uses).
+    pub(crate) fn take(name: Option<&str>, profile: Profile) -> Result<Claim, Error> {
+        let (nodes, fake_nodes) = match profile {
+            Profile::Api => (0, 0),
+            Profile::Fake { nodes } => (0, nodes),
+            Profile::Node { nodes } => (nodes, 0),
+        };
         let base = base()?;
         let _everybody_waits = lock_base(&base)?;
         remove_leftovers(&base)?;
@@ -108,6 +114,7 @@ impl Claim {
             name,
             index,
             nodes,
+            fake_nodes,
             owner: process::id(),
             started: Timestamp::now(),
             tunables: before_nodes(others),

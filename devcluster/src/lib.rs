@@ -15,6 +15,7 @@ mod command;
 mod component;
 mod control_plane;
 mod dns;
+mod fake;
 pub mod image;
 mod interrupt;
 mod kubeconfig;

@@ -19,6 +19,9 @@ pub(crate) struct Record {
     /// Decides about names and addresses of the network; only clusters with nodes have one.
     pub(crate) index: Option<u8>,
     pub(crate) nodes: u8,
+    /// Nodes that kwok plays.
+    #[serde(default)]
+    pub(crate) fake_nodes: u16,
     /// The process that runs the cluster and holds the lock on its folder.
     pub(crate) owner: u32,
     pub(crate) started: Timestamp,
