@@ -21,6 +21,7 @@ pub mod class;
 pub mod cli;
 pub mod controller;
 pub mod engine;
+pub mod lease;
 pub mod observe;
 pub mod plan;
 pub mod render;

@@ -10,7 +10,7 @@ const GROUPS: [&[&str]; 10] = [
     &["bin"],
     &["cli"],
     &["controller", "agent"],
-    &["apply", "observe"],
+    &["apply", "observe", "lease"],
     &["status"],
     &["plan"],
     &["render"],

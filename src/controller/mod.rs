@@ -12,9 +12,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use kube::runtime::controller::{self, Action};
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{applier, reflector};
 use kube::{Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use tracing::Instrument;
 
 use crate::api::v1::{DatabaseClaim, Phase};
 use crate::apply::Writer;
+use crate::lease::Leadership;
 use crate::observe::Observer;
 use crate::render::Settings;
 use crate::telemetry::metrics::{Metrics, Shown};
@@ -65,21 +66,30 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// The claims as their watch shows them, once it runs.
     claims: OnceLock<Store<DatabaseClaim>>,
+    /// Whether this process may work on claims.
+    pub leadership: Leadership,
     pass_timeout: Duration,
 }
 
 impl Context {
-    /// A context with nothing known yet.
+    /// A context with nothing known yet, of a process that is alone.
     pub fn new(client: &Client, config: &Config) -> Self {
+        Self::led(client, config, Leadership::always())
+    }
+
+    /// A context with nothing known yet, of a process that works and writes only while it leads.
+    pub fn led(client: &Client, config: &Config, leadership: Leadership) -> Self {
+        let fence = leadership.clone();
         Self {
             observer: Observer::new(client.clone()),
-            writer: Writer::new(client.clone()),
+            writer: Writer::new(client.clone(), Arc::new(move || fence.left())),
             events: Events::new(client.clone()),
             memory: Memory::default(),
             settings: config.settings.clone(),
             synced: tokio::sync::watch::Sender::new(0),
             metrics: Arc::default(),
             claims: OnceLock::new(),
+            leadership,
             pass_timeout: config.pass_timeout,
         }
     }
@@ -93,6 +103,13 @@ impl Context {
     /// Whether every watch has been complete once.
     pub fn is_synced(&self) -> bool {
         *self.synced.borrow() == Watches::COUNT
+    }
+
+    /// Waits until every watch has been complete once.
+    pub async fn complete(&self) {
+        let mut synced = self.synced.subscribe();
+        // It cannot fail: the sender is in `self`.
+        let _ = synced.wait_for(|count| *count == Watches::COUNT).await;
     }
 
     /// The time of a pass.
@@ -131,7 +148,7 @@ impl Context {
 /// Runs until `stop` is cancelled, then finishes what is under way.
 pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: CancellationToken) {
     let tracker = TaskTracker::new();
-    let (trigger, triggered) = futures::channel::mpsc::unbounded();
+    let (trigger, mut triggered) = futures::channel::mpsc::unbounded();
     let (store, writer) = reflector::store();
     // Set before only where a test runs one context twice.
     let _ = context.claims.set(store.clone());
@@ -152,7 +169,7 @@ pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: Ca
         complete = synced.wait_for(|count| *count == Watches::COUNT) => complete.is_ok(),
         () = stop.cancelled() => false,
     };
-    if complete {
+    if complete && lead(&context.leadership, &mut triggered, &stop).await {
         tracing::info!("watches are complete; claims are taken up");
         let claims = watches::claims(&client, config.namespace.as_deref(), context.clone(), writer);
         let queue = futures::stream::select(claims, triggered)
@@ -184,6 +201,24 @@ pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: Ca
     }
     stop.cancel();
     tracker.wait().await;
+}
+
+/// Waits for leadership; `false` when `stop` came first. The watches go on and keep the cache warm. What they
+/// want looked at is dropped: a leader begins with all claims.
+async fn lead(
+    leadership: &Leadership,
+    triggered: &mut (impl Stream<Item = ObjectRef<DatabaseClaim>> + Unpin),
+    stop: &CancellationToken,
+) -> bool {
+    let skim = async {
+        while triggered.next().await.is_some() {}
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = leadership.acquired() => true,
+        () = stop.cancelled() => false,
+        () = skim => false,
+    }
 }
 
 type Pass = futures::future::BoxFuture<'static, Result<Action, Error>>;

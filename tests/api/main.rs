@@ -11,6 +11,7 @@
 mod cluster;
 mod exposition;
 mod faults;
+mod lease;
 mod line;
 mod schema;
 mod telemetry;
@@ -72,6 +73,14 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         schema::every_field_is_documented,
         line::every_fault_at_every_write_ends_in_the_same_claim,
         telemetry::a_claim_on_its_way_to_ready_is_seen_everywhere_and_its_password_nowhere,
+        lease::there_is_one_holder_at_any_time,
+        lease::a_released_lease_is_taken_at_once,
+        lease::a_silent_holder_is_succeeded_after_its_term,
+        lease::a_renewal_survives_lost_answers_conflicts_and_refusals,
+        lease::a_holder_that_was_replaced_ends_without_another_write,
+        lease::a_deleted_lease_is_not_taken_before_its_term_is_over,
+        lease::a_standby_is_ready_and_writes_nothing_until_it_leads,
+        lease::a_leader_whose_lease_ran_out_writes_nothing,
     ]
 }
 
