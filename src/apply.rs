@@ -144,15 +144,17 @@ impl Writer {
                 uid,
                 label: (key, value),
             } => {
-                let url = format!("{}/{name}?{MANAGER}", kind.path(namespace));
-                let body = json!({"metadata": {"uid": uid, "labels": {*key: value}}});
-                let sent = self.send(Method::PATCH, &url, MERGE, &body).await;
-                let meta = sent.map_err(failed("label", *kind, name, None))?;
-                Ok(Written::Object {
-                    kind: *kind,
-                    slot: None,
-                    meta: Box::new(meta),
-                })
+                let change = json!({"metadata": {"uid": uid, "labels": {*key: value}}});
+                self.merge(("label", *kind, name), namespace, &change).await
+            }
+            Step::Annotate {
+                kind,
+                name,
+                uid,
+                annotation: (key, value),
+            } => {
+                let change = json!({"metadata": {"uid": uid, "annotations": {*key: value}}});
+                self.merge(("annotate", *kind, name), namespace, &change).await
             }
             // `allowed_by` has done its work when the planner had to name it.
             Step::Delete {
@@ -163,6 +165,22 @@ impl Writer {
             } => self.delete(namespace, *kind, name, uid).await,
             Step::Finalizer { present } => self.finalizer(target, *present).await,
         }
+    }
+
+    async fn merge(
+        &self,
+        (verb, kind, name): (&'static str, Kind, &str),
+        namespace: &str,
+        change: &Value,
+    ) -> Result<Written, Error> {
+        let url = format!("{}/{name}?{MANAGER}", kind.path(namespace));
+        let sent = self.send(Method::PATCH, &url, MERGE, change).await;
+        let meta = Box::new(sent.map_err(failed(verb, kind, name, None))?);
+        Ok(Written::Object {
+            kind,
+            slot: None,
+            meta,
+        })
     }
 
     async fn delete(&self, namespace: &str, kind: Kind, name: &str, uid: &str) -> Result<Written, Error> {

@@ -167,6 +167,7 @@ pub fn pod(pod: &CorePod) -> Detail {
     Detail::Pod(Box::new(Pod {
         ready: condition("Ready").is_some_and(|it| it.status == "True"),
         restart_hash: annotation(&pod.metadata, key::RESTART_HASH).map(str::to_owned),
+        wanted: annotation(&pod.metadata, key::WANTED).map(str::to_owned),
         unschedulable: condition("PodScheduled")
             .filter(|it| it.status == "False")
             .map(|it| it.message.clone().unwrap_or_default()),

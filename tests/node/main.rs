@@ -56,6 +56,7 @@ scenarios![
     life::a_killed_container_recovers_every_row,
     life::an_operator_killed_again_and_again_ends_in_the_same_claim,
     life::children_deleted_by_hand_come_back,
+    life::a_deleted_report_is_written_again_without_a_restart,
     life::a_deleted_secret_comes_back_with_the_same_password,
     life::a_claim_made_again_has_its_data_and_password_back,
     life::deletion_policy_delete_removes_volume_and_secrets,
