@@ -13,6 +13,7 @@ mod audit;
 #[path = "../../demo/binding.rs"]
 mod binding;
 mod engines;
+mod leadership;
 mod life;
 mod processes;
 mod serving;
@@ -61,6 +62,9 @@ scenarios![
     life::an_emptied_volume_is_blocked_and_never_initialised,
     life::a_foreign_volume_is_left_alone,
     life::a_volume_of_another_version_is_refused,
+    leadership::a_killed_leader_is_succeeded_and_the_claim_becomes_ready,
+    leadership::a_terminated_leader_hands_over_and_ends_well,
+    leadership::a_paused_leader_writes_nothing_when_it_wakes,
 ];
 
 /// Scenarios wait more than they work, so there are more of them at once than cores.
@@ -122,6 +126,7 @@ async fn run(runtime: &Arc<Runtime>, arguments: Arguments) -> anyhow::Result<Exi
     let stage = Stage::set(1, Progress::Stderr).await?;
     let world = Arc::new(World {
         client: stage.cluster.client()?,
+        operator: tokio::sync::Mutex::default(),
         stage,
     });
     let trials = names().map(|(name, scenario, engine, test)| {
