@@ -18,6 +18,8 @@ pub struct Request {
     pub namespace: String,
     /// The Pod whose token was shown.
     pub pod: String,
+    /// Status of the answer.
+    pub code: u64,
 }
 
 /// Requests of a user about objects in a namespace, beginning at a byte of the log.
@@ -49,6 +51,7 @@ pub fn all(world: &World, user: &str, from: u64) -> Vec<Request> {
                 resource: text(&object["resource"]) + &sub,
                 name: text(&object["name"]),
                 namespace: text(&object["namespace"]),
+                code: event["responseStatus"]["code"].as_u64().unwrap_or_default(),
                 pod: text(&event["user"]["extra"]["authentication.kubernetes.io/pod-name"][0]),
             }
         })

@@ -76,6 +76,15 @@ pub async fn a_terminated_leader_hands_over_and_ends_well(scene: Scene) {
     let requests = audit::all(&world, audit::OPERATOR, from);
     let last = requests.iter().rfind(|it| it.pod == name && it.is_write());
     assert_eq!(last.map(|it| it.resource.as_str()), Some("leases"), "{last:?}");
+    // The standby was told by its watch, which it is allowed to have; it did not ask again and again.
+    let watches = requests
+        .iter()
+        .filter(|it| it.resource == "leases" && it.verb == "watch");
+    let codes: Vec<_> = watches.map(|it| it.code).collect();
+    assert!(
+        !codes.is_empty() && codes.iter().all(|it| *it == 200),
+        "{codes:?}"
+    );
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
 }
