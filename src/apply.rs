@@ -78,14 +78,15 @@ pub struct Target<'a> {
 
 /// Says for how long writes are allowed from now; `None` for not at all.
 ///
-/// It is asked before each request, and the request is dropped when that time is over. A process that is stopped
-/// (SIGSTOP, a frozen or migrated machine) for longer than its lease therefore sends nothing of what it had
-/// planned when it wakes. What remains are requests between the question and the network: handed to the
-/// connection, or in the kernel's buffers, when the process was stopped. They are few (one wave of one pass), and
-/// harmless, because each is bound to what its pass saw: applies, labels and status carry the object's UID,
-/// deletes a UID precondition, finalizers the `resourceVersion`, and a POST of what exists is refused. The next
-/// leader sees what they did by its watches, as anybody else's change, and puts right what it would have
-/// written otherwise.
+/// It is asked before each request, and a request that is still waiting (for a connection, for its answer) when
+/// that time is over is dropped. A process that was stopped for longer than its lease (SIGSTOP, a frozen or
+/// migrated machine) therefore sends nothing of what it had planned when it wakes.
+///
+/// What remains are requests that had passed the question and were on their way through this process, or in the
+/// kernel's buffers, when it was stopped: some microseconds of a pass. They are harmless, because each is bound to
+/// what its pass saw: applies, labels and status carry the object's UID, deletes a UID precondition, finalizers
+/// the `resourceVersion`, and a POST of what exists is refused. The next leader sees by its watches what they did,
+/// as anybody else's change, and puts right what differs.
 pub type Fence = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
 
 /// Nothing was sent.

@@ -13,6 +13,7 @@ mod audit;
 #[path = "../../demo/binding.rs"]
 mod binding;
 mod engines;
+mod leadership;
 mod life;
 mod processes;
 mod serving;
@@ -73,6 +74,9 @@ scenarios![
     trouble::an_out_of_memory_kill_is_named_with_its_limit_and_heals,
     trouble::a_crash_loop_is_named_with_the_last_lines_and_heals,
     trouble::a_spoiled_secret_is_named_and_heals,
+    leadership::a_killed_leader_is_succeeded_and_the_claim_becomes_ready,
+    leadership::a_terminated_leader_hands_over_and_ends_well,
+    leadership::a_paused_leader_writes_nothing_when_it_wakes,
 ];
 
 /// Scenarios wait more than they work, so there are more of them at once than cores.
@@ -134,6 +138,7 @@ async fn run(runtime: &Arc<Runtime>, arguments: Arguments) -> anyhow::Result<Exi
     let stage = Box::pin(Stage::set(1, Progress::Stderr)).await?;
     let world = Arc::new(World {
         client: stage.cluster.client()?,
+        operator: tokio::sync::Mutex::default(),
         stage,
     });
     let trials = names().map(|(name, scenario, engine, test)| {
