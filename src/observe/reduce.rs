@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod as CorePod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference};
 
 use crate::api::{KIND, key, label, manager};
 use crate::claim::quantity::Bytes;
@@ -60,23 +60,26 @@ pub fn metadata(kind: Kind, meta: &ObjectMeta, detail: Detail) -> Option<Seen> {
         deleting: meta.deletion_timestamp.is_some(),
         applied: annotation(meta, key::APPLIED).map(str::to_owned),
         team: label(key::TEAM),
-        fingerprint: fingerprint(meta.managed_fields.as_deref().unwrap_or_default()),
+        fingerprint: fingerprint(meta.managed_fields.as_deref().unwrap_or_default(), owners),
         detail,
     })
 }
 
 /// Hash over the fields that our manager owns, whatever their values. When somebody else changes or removes
-/// one of them, the API server takes it from our entry, and the fingerprint changes.
-fn fingerprint(entries: &[ManagedFieldsEntry]) -> u64 {
+/// one of them, the API server takes it from our entry, and the fingerprint changes. The UIDs of owners are left
+/// out, so that it is the same for all claims and one read after a restart tells about all of them; whose an
+/// object is, is judged by itself.
+fn fingerprint(entries: &[ManagedFieldsEntry], owners: &[OwnerReference]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     for entry in entries {
         if entry.manager.as_deref() == Some(manager::OPERATOR) && entry.subresource.is_none() {
             entry.operation.hash(&mut hasher);
-            entry
-                .fields_v1
-                .as_ref()
-                .map(|fields| fields.0.to_string())
-                .hash(&mut hasher);
+            let fields = entry.fields_v1.as_ref().map(|fields| fields.0.to_string());
+            let general = fields.map(|fields| {
+                let without = |text: String, owner: &OwnerReference| text.replace(&owner.uid, "");
+                owners.iter().fold(fields, without)
+            });
+            general.hash(&mut hasher);
         }
     }
     hasher.finish()
@@ -281,5 +284,24 @@ mod tests {
         let failed = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "its last words"}});
         let crashed = reduced(spec, &[], container(waiting, failed));
         assert_eq!(crashed.trouble.unwrap().message, "its last words");
+    }
+
+    fn seen(claim_uid: &str, fields: &str) -> Seen {
+        let meta = json!({
+            "name": "orders-db", "namespace": "shop", "uid": format!("child-of-{claim_uid}"),
+            "ownerReferences": [{"apiVersion": "platform.acme.com/v1", "kind": KIND, "name": "orders",
+                "uid": claim_uid, "controller": true}],
+            "managedFields": [{"manager": manager::OPERATOR, "operation": "Apply", "fieldsV1": {
+                "f:metadata": {"f:ownerReferences": {format!("k:{{\"uid\":\"{claim_uid}\"}}"): {}}},
+                fields: {}}}],
+        });
+        let meta = serde_json::from_value(meta).unwrap_or_default();
+        metadata(Kind::Service, &meta, Detail::None).unwrap_or_else(|| unreachable!("it has a name"))
+    }
+
+    #[test]
+    fn fingerprints_tell_fields_apart_and_claims_not() {
+        assert_eq!(seen("u1", "f:spec").fingerprint, seen("u2", "f:spec").fingerprint);
+        assert_ne!(seen("u1", "f:spec").fingerprint, seen("u1", "f:data").fingerprint);
     }
 }

@@ -262,9 +262,14 @@ fn objects(input: &Input<'_>, plan: &mut Plan) {
         report,
         service_account,
         role,
-        role_binding,
     ] {
         settle(input, plan, object);
+    }
+    // The API server refuses to bind a Role that it does not have yet.
+    if input.observed.slot(&input.claim.id, Slot::Role).is_some() {
+        settle(input, plan, role_binding);
+    } else {
+        plan.again = true;
     }
     // The Pod must not start on a volume that is not known to be ours.
     if input.observed.volume(&input.claim.id).is_none() {
