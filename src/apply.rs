@@ -4,6 +4,9 @@
 //! What was not observed is created by POST; what was observed is applied with its UID in the body, so that an
 //! object that was deleted or replaced meanwhile is answered with a conflict instead of being made again.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures::future::join_all;
 use http::{Method, Request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -73,16 +76,34 @@ pub struct Target<'a> {
     pub finalizers: &'a [String],
 }
 
+/// Says for how long writes are allowed from now; `None` for not at all.
+///
+/// It is asked before each request, and the request is dropped when that time is over. A process that is stopped
+/// (SIGSTOP, a frozen or migrated machine) for longer than its lease therefore sends nothing of what it had
+/// planned when it wakes. What remains are requests between the question and the network: handed to the
+/// connection, or in the kernel's buffers, when the process was stopped. They are few (one wave of one pass), and
+/// harmless, because each is bound to what its pass saw: applies, labels and status carry the object's UID,
+/// deletes a UID precondition, finalizers the `resourceVersion`, and a POST of what exists is refused. The next
+/// leader sees what they did by its watches, as anybody else's change, and puts right what it would have
+/// written otherwise.
+pub type Fence = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
+
+/// Nothing was sent.
+#[derive(Debug, Error)]
+#[error("this process does not hold the lease any more; another replica goes on")]
+struct Fenced;
+
 /// Writes for passes; shared by all of them.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
+    fence: Fence,
 }
 
 impl Writer {
-    /// A writer.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// A writer that writes while `fence` says so.
+    pub fn new(client: Client, fence: Fence) -> Self {
+        Self { client, fence }
     }
 
     /// Carries out one wave of steps, side by side; one that fails does not stop the others.
@@ -228,7 +249,10 @@ impl Writer {
             .header(http::header::ACCEPT, METADATA_ONLY)
             .body(bytes)
             .map_err(kube::Error::HttpError)?;
-        self.client.request(request).await
+        let fenced = || kube::Error::Service(Box::new(Fenced));
+        let allowed = (self.fence)().ok_or_else(fenced)?;
+        let sent = tokio::time::timeout(allowed, self.client.request(request)).await;
+        sent.map_err(|_| fenced())?
     }
 }
 

@@ -2,6 +2,9 @@
 //! gives the same status, so that nothing is written when nothing has changed.
 
 mod diagnosis;
+mod news;
+mod pod;
+mod refusal;
 
 use std::time::Duration;
 
@@ -18,8 +21,14 @@ use crate::render::Slot;
 use crate::validate::Violations;
 use diagnosis::Verdict;
 
+pub use news::{News, is_ready, news, trouble};
+pub use refusal::Refusal;
+
 /// How long the steps of an ordinary start are shown as one.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a claim in trouble is looked at, in the beginning and later.
+const LOOK_SOON: Duration = Duration::from_secs(15);
+const LOOK_LATE: Duration = Duration::from_secs(60);
 const ACCEPTED: &str = "the spec is valid and its names are free";
 
 /// What a status is made from, besides the claim.
@@ -31,6 +40,8 @@ pub struct Moment<'a> {
     pub before: Option<&'a DatabaseClaimStatus>,
     /// Time of the pass.
     pub now: jiff::Timestamp,
+    /// What the API server refused in the pass.
+    pub refusals: &'a [Refusal],
 }
 
 /// Status of a claim that cannot be honoured. What runs is left alone and still shown.
@@ -61,15 +72,45 @@ pub fn refused(violations: &Violations, moment: Moment<'_>) -> DatabaseClaimStat
 /// Status of a claim that is being deleted.
 pub fn terminating(moment: Moment<'_>) -> DatabaseClaimStatus {
     let message = || "the claim is being deleted".to_owned();
-    let verdicts = [
+    let mut verdicts = vec![
         (kind::READY, Verdict::bad(reason::TERMINATING, message())),
         (kind::RECONCILING, Verdict::good(reason::TERMINATING, message())),
     ];
+    if let Some(refusal) = moment.refusals.first() {
+        verdicts.push((kind::STALLED, refusal.verdict().turned()));
+    }
     DatabaseClaimStatus {
         observed_generation: Some(moment.generation),
         phase: Some(Phase::Terminating),
         conditions: conditions(moment, &verdicts),
         ..moment.before.cloned().unwrap_or_default()
+    }
+}
+
+/// Status of a claim of which the operator may not read a part. What was known of it stays: a database that
+/// serves goes on serving.
+pub fn unobserved(refusal: &Refusal, moment: Moment<'_>) -> DatabaseClaimStatus {
+    let verdict = refusal.verdict();
+    let before = moment.before.cloned().unwrap_or_default();
+    let mut verdicts = vec![
+        (
+            kind::RECONCILING,
+            Verdict::bad(&verdict.reason, verdict.message.clone()),
+        ),
+        (kind::STALLED, verdict.clone().turned()),
+    ];
+    if !is_ready(&before) {
+        verdicts.push((kind::READY, verdict));
+    }
+    let kept = before.conditions.iter();
+    let kept = kept.filter(|old| verdicts.iter().all(|(kind, _)| *kind != old.type_));
+    let mut kept: Vec<_> = kept.cloned().collect();
+    kept.extend(conditions(moment, &verdicts));
+    DatabaseClaimStatus {
+        observed_generation: Some(moment.generation),
+        phase: before.phase.or(Some(Phase::Pending)),
+        conditions: kept,
+        ..before
     }
 }
 
@@ -85,16 +126,16 @@ pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'
         Some(it) => Verdict::from(it),
         None => Verdict::good(reason::ACCEPTED, ACCEPTED.to_owned()),
     };
-    let storage =
-        blocked(kind::STORAGE_READY).map_or_else(|| diagnosis::storage(claim, observed), Verdict::from);
+    let storage = blocked(kind::STORAGE_READY)
+        .map(Verdict::from)
+        .or_else(|| refusal::volume(moment.refusals))
+        .unwrap_or_else(|| diagnosis::storage(claim, observed));
     let credentials = blocked(kind::CREDENTIALS_READY)
         .map_or_else(|| diagnosis::credentials(claim, observed), Verdict::from);
-    let ready = plan
-        .blocked
-        .iter()
-        .find(|it| it.condition == kind::ACCEPTED || it.condition == kind::STORAGE_READY)
-        .map_or_else(|| diagnosis::ready(claim, observed), Verdict::from);
-    let stalled = diagnosis::needs_a_human(plan, observed, claim);
+    let ready = ready(claim, observed, plan, moment);
+    let stalled = diagnosis::needs_a_human(plan, observed, claim)
+        .or_else(|| refusal::needs_a_human(&ready.reason).then(|| ready.clone().turned()))
+        .or_else(|| Some(moment.refusals.first()?.verdict().turned()));
     let was_ready = !matches!(
         moment.before.and_then(|before| before.phase),
         None | Some(Phase::Pending | Phase::Provisioning)
@@ -132,6 +173,27 @@ pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'
     }
 }
 
+/// Ready, by the most telling of what stands in its way: what the planner does not go past, then what the Pod
+/// says, and where that is only that it has not come to it yet, what keeps it from coming.
+fn ready(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> Verdict {
+    let blocked = |conditions: &[&str]| {
+        let mut blocked = plan.blocked.iter();
+        blocked
+            .find(|it| conditions.contains(&it.condition))
+            .map(Verdict::from)
+    };
+    if let Some(verdict) = blocked(&[kind::ACCEPTED, kind::STORAGE_READY]) {
+        return verdict;
+    }
+    let verdict = diagnosis::ready(claim, observed, moment.now);
+    if !verdict.is_step() {
+        return verdict;
+    }
+    blocked(&[kind::CREDENTIALS_READY])
+        .or_else(|| moment.refusals.first().map(Refusal::verdict))
+        .unwrap_or(verdict)
+}
+
 /// What a status says from the first pass on.
 fn outline(claim: &Claim, observed: &Observed, moment: Moment<'_>) -> DatabaseClaimStatus {
     DatabaseClaimStatus {
@@ -158,6 +220,39 @@ pub fn patience(moment: Moment<'_>) -> Duration {
         .find(|it| it.type_ == kind::READY && it.status == "False");
     let since = not_ready.map_or(moment.now, |it| it.last_transition_time.0);
     PATIENCE.saturating_sub(moment.now.duration_since(since).unsigned_abs())
+}
+
+/// When to look again at a claim that is not ready although nothing was heard of it: often at first, then less
+/// so. A look costs no request unless there is something to write.
+pub fn look_again(moment: Moment<'_>, status: &DatabaseClaimStatus) -> Duration {
+    let patience = patience(moment);
+    if !patience.is_zero() && !is_ready(status) {
+        return patience;
+    }
+    let lasts = failing(kind::READY, status, moment.now);
+    let lasts = lasts.or_else(|| failing(kind::CREDENTIALS_READY, status, moment.now));
+    (lasts.unwrap_or(LOOK_LATE * 4) / 4).clamp(LOOK_SOON, LOOK_LATE)
+}
+
+/// Whether nothing is left that only looking again would tell.
+pub fn is_settled(status: &DatabaseClaimStatus) -> bool {
+    let credentials = |it: &Condition| it.type_ == kind::CREDENTIALS_READY && it.status == "False";
+    is_ready(status) && trouble(status).is_none() && !status.conditions.iter().any(credentials)
+}
+
+/// Whether the database has not taken over its password for longer than a start takes.
+pub fn credentials_in_doubt(status: &DatabaseClaimStatus, now: jiff::Timestamp) -> bool {
+    failing(kind::CREDENTIALS_READY, status, now).is_some_and(|lasts| lasts >= PATIENCE)
+}
+
+/// Since when a condition is False.
+fn failing(kind: &str, status: &DatabaseClaimStatus, now: jiff::Timestamp) -> Option<Duration> {
+    let mut conditions = status.conditions.iter();
+    let condition = conditions.find(|it| it.type_ == kind && it.status == "False")?;
+    Some(
+        now.duration_since(condition.last_transition_time.0)
+            .unsigned_abs(),
+    )
 }
 
 /// An ordinary start within its first seconds: one status for all of it, so that going from nothing to Ready

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 
 use crate::api::{KIND, key, label, manager};
 use crate::claim::quantity::Bytes;
-use crate::plan::observed::{ContainerTrouble, Detail, Pod, Volume};
+use crate::plan::observed::{ContainerTrouble, Detail, LastEnd, Pod, Volume};
 use crate::render::Kind;
 
 /// What is kept of an object.
@@ -155,19 +155,39 @@ pub fn pod(pod: &CorePod) -> Detail {
     let status = pod.status.as_ref();
     let conditions = status.and_then(|it| it.conditions.as_deref()).unwrap_or_default();
     let condition = |type_: &str| conditions.iter().find(|it| it.type_ == type_);
-    let mut containers = status.into_iter().flat_map(|it| {
-        let init = it.init_container_statuses.iter().flatten();
-        init.chain(it.container_statuses.iter().flatten())
-    });
+    let containers = || {
+        status.into_iter().flat_map(|it| {
+            let init = it.init_container_statuses.iter().flatten();
+            init.chain(it.container_statuses.iter().flatten())
+        })
+    };
+    let spec = pod.spec.as_ref();
+    let gated = spec.is_some_and(|it| it.readiness_gates.as_ref().is_some_and(|gates| !gates.is_empty()));
+    let is = |type_, value: &str| condition(type_).is_some_and(|it| it.status == value);
     Detail::Pod(Box::new(Pod {
         ready: condition("Ready").is_some_and(|it| it.status == "True"),
         restart_hash: annotation(&pod.metadata, key::RESTART_HASH).map(str::to_owned),
         unschedulable: condition("PodScheduled")
             .filter(|it| it.status == "False")
             .map(|it| it.message.clone().unwrap_or_default()),
-        trouble: containers.find_map(container),
-        node: pod.spec.as_ref().and_then(|it| it.node_name.clone()),
+        trouble: containers().find_map(container),
+        node: spec.and_then(|it| it.node_name.clone()),
+        last_end: containers().find_map(last_end),
+        // The kubelet sets both at once; where something else is waited for, this says nothing.
+        node_silent: !gated && is("Ready", "False") && is("ContainersReady", "True"),
+        gone_by: pod.metadata.deletion_timestamp.as_ref().map(|it| it.0),
     }))
+}
+
+/// How a container that runs now ended before.
+fn last_end(status: &ContainerStatus) -> Option<LastEnd> {
+    status.state.as_ref()?.running.as_ref()?;
+    let ended = status.last_state.as_ref()?.terminated.as_ref()?;
+    Some(LastEnd {
+        container: status.name.clone(),
+        reason: ended.reason.clone().unwrap_or_default(),
+        at: ended.finished_at.as_ref()?.0,
+    })
 }
 
 fn container(status: &ContainerStatus) -> Option<ContainerTrouble> {
@@ -186,6 +206,11 @@ fn container(status: &ContainerStatus) -> Option<ContainerTrouble> {
         return match (reason, last.and_then(|it| it.reason.as_deref())) {
             ("" | "ContainerCreating" | "PodInitializing", _) => None,
             ("CrashLoopBackOff", Some("OOMKilled")) => trouble("OOMKilled", None),
+            // What the container said at its end says more than that it is backed off.
+            ("CrashLoopBackOff", _) => {
+                let said = last.and_then(|it| it.message.as_ref());
+                trouble(reason, said.or(waiting.message.as_ref()))
+            }
             _ => trouble(reason, waiting.message.as_ref()),
         };
     }

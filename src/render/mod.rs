@@ -66,13 +66,15 @@ pub struct Secrets {
     pub app: Object,
 }
 
-/// Renders a claim. `initialized` is what is known of the volume: from its record, else from the agent.
+/// Renders a claim. `initialized` is what is known of the volume beside its record; what the record says
+/// stands, whoever forgets to repeat it.
 pub fn render(
     claim: &Claim,
     settings: &Settings,
     credentials: Option<&Credentials>,
     initialized: Option<&Initialized>,
 ) -> Desired {
+    let initialized = claim.identity.initialized.as_ref().or(initialized);
     let (stateful_set, restart_hash) = objects::stateful_set(claim, settings);
     let (config, config_generation) = objects::config(claim, initialized);
     Desired {

@@ -1,11 +1,14 @@
 //! Why a claim is not ready, in a sentence that a user can act on. Pure.
 
+use jiff::Timestamp;
+
+use super::{pod, refusal};
 use crate::api::condition::reason;
 use crate::api::protocol::{MemberPhase, Report, Trouble};
 use crate::claim::{Claim, FIRST_MEMBER};
-use crate::plan::observed::{ContainerTrouble, Observed, Pod, SecretState};
+use crate::plan::observed::{Child, Observed, Pod, SecretState, Warning};
 use crate::plan::{Blocked, Plan};
-use crate::render::Slot;
+use crate::render::{Kind, Slot};
 
 /// One condition's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,19 @@ impl Verdict {
             reason: reason.to_owned(),
             message,
         }
+    }
+
+    /// The same, for a condition that is good when it is False.
+    pub(super) fn turned(self) -> Self {
+        Self {
+            is_true: !self.is_true,
+            ..self
+        }
+    }
+
+    /// Whether this is a step of a start, and no more is known.
+    pub(super) fn is_step(&self) -> bool {
+        self.is_transitional() && self.reason != reason::UNSCHEDULABLE
     }
 
     /// Whether this is one of the steps that every start goes through.
@@ -59,12 +75,12 @@ pub(super) fn storage(claim: &Claim, observed: &Observed) -> Verdict {
             reason::VOLUME_PENDING,
             format!("PersistentVolumeClaim {name} is being made"),
         ),
-        Some((_, volume)) if !volume.bound => Verdict::bad(
-            reason::VOLUME_PENDING,
-            format!(
-                "PersistentVolumeClaim {name} is not bound yet; if this lasts, see: kubectl describe pvc {name}"
-            ),
-        ),
+        Some((_, volume)) if !volume.bound => unbound(observed).unwrap_or_else(|| {
+            Verdict::bad(
+                reason::VOLUME_PENDING,
+                format!("PersistentVolumeClaim {name} is not bound yet; if this lasts, see: kubectl describe pvc {name}"),
+            )
+        }),
         Some((_, volume)) if volume.capacity.is_some_and(|has| has < claim.storage) => Verdict::bad(
             reason::VOLUME_RESIZING,
             format!(
@@ -74,6 +90,40 @@ pub(super) fn storage(claim: &Claim, observed: &Observed) -> Verdict {
         ),
         Some(_) => Verdict::good(reason::READY, format!("PersistentVolumeClaim {name} is bound")),
     }
+}
+
+/// Why a volume does not come, in the words of who should make it.
+fn unbound(observed: &Observed) -> Option<Verdict> {
+    let Warning {
+        name,
+        reason: why,
+        message,
+        ..
+    } = observed.warning(Kind::PersistentVolumeClaim)?;
+    let words = refusal::end(message);
+    let verdict = if message.contains("no storage class is set") {
+        Verdict::bad(
+            reason::STORAGE_CLASS_MISSING,
+            format!(
+                "PersistentVolumeClaim {name} names no StorageClass and the cluster has no default one: {words}. Mark one as default with the annotation storageclass.kubernetes.io/is-default-class=true, or delete this claim and create it with spec.storageClassName"
+            ),
+        )
+    } else if message.contains("storageclass") && message.contains("not found") {
+        Verdict::bad(
+            reason::STORAGE_CLASS_MISSING,
+            format!(
+                "PersistentVolumeClaim {name} cannot be provisioned: {words}. Create this StorageClass, or delete this claim and create it with a spec.storageClassName that exists: kubectl get storageclass"
+            ),
+        )
+    } else {
+        Verdict::bad(
+            reason::PROVISIONING_FAILED,
+            format!(
+                "PersistentVolumeClaim {name} cannot be provisioned ({why}): {words}. See: kubectl describe pvc {name}"
+            ),
+        )
+    };
+    Some(verdict)
 }
 
 pub(super) fn credentials(claim: &Claim, observed: &Observed) -> Verdict {
@@ -97,9 +147,12 @@ pub(super) fn credentials(claim: &Claim, observed: &Observed) -> Verdict {
 }
 
 /// Ready: a client that reads the Secret now can connect, write and read.
-pub(super) fn ready(claim: &Claim, observed: &Observed) -> Verdict {
+pub(super) fn ready(claim: &Claim, observed: &Observed, now: Timestamp) -> Verdict {
     let Some((child, pod)) = observed.pod(&claim.id) else {
         let set = claim.id.member(FIRST_MEMBER);
+        if let Some(warning) = observed.warning(Kind::StatefulSet) {
+            return refusal::pod(&claim.id.pod(FIRST_MEMBER), warning);
+        }
         let message = if observed.slot(&claim.id, Slot::StatefulSet).is_some() {
             format!(
                 "Pod {} is not there yet; if this lasts, see: kubectl describe statefulset {set}",
@@ -110,13 +163,45 @@ pub(super) fn ready(claim: &Claim, observed: &Observed) -> Verdict {
         };
         return Verdict::bad(reason::POD_MISSING, message);
     };
+    if let Some(verdict) = pod::lost(claim, &child.name, pod, now) {
+        return verdict;
+    }
     if child.deleting {
         return Verdict::bad(reason::STOPPING, format!("Pod {} is stopping", child.name));
     }
-    if let Some(verdict) = pod_trouble(&child.name, pod) {
+    if !pod.ready && pod.trouble.is_none() && observed.volume(&claim.id).is_some_and(|(_, it)| !it.bound) {
+        // Whatever else waits, waits for the volume.
+        if let Some(verdict) = unbound(observed) {
+            return verdict;
+        }
+    }
+    if let Some(verdict) = pod::trouble(claim, &child.name, pod) {
         return verdict;
     }
+    let verdict = running(claim, observed, child, pod);
+    match pod::killed(claim, &child.name, pod, now) {
+        Some(killed) if verdict.is_step() => killed,
+        _ => verdict,
+    }
+}
+
+/// A Pod whose containers run, as far as they say.
+fn running(claim: &Claim, observed: &Observed, child: &Child, pod: &Pod) -> Verdict {
     let Some(report) = observed.current_report(&claim.id) else {
+        if let Some(Warning {
+            reason: why, message, ..
+        }) = observed.warning(Kind::Pod)
+        {
+            return Verdict::bad(
+                reason::POD_START_FAILED,
+                format!(
+                    "Pod {0} cannot start on node {1} ({why}): {2}. See: kubectl describe pod {0}",
+                    child.name,
+                    pod.node.as_deref().unwrap_or("(none)"),
+                    refusal::end(message),
+                ),
+            );
+        }
         return Verdict::bad(
             reason::AGENT_SILENT,
             format!(
@@ -130,7 +215,8 @@ pub(super) fn ready(claim: &Claim, observed: &Observed) -> Verdict {
 
 fn member(claim: &Claim, observed: &Observed, report: &Report, pod: &str, pod_ready: bool) -> Verdict {
     match (report.phase, &report.trouble) {
-        (MemberPhase::Blocked | MemberPhase::Failed, Some(trouble)) => {
+        // The agent waits for something outside, such as a volume that is in use elsewhere.
+        (MemberPhase::Blocked | MemberPhase::Failed | MemberPhase::Starting, Some(trouble)) => {
             return Verdict::bad(&trouble.reason, trouble.message.clone());
         }
         (MemberPhase::Running, _) => {}
@@ -171,45 +257,6 @@ fn member(claim: &Claim, observed: &Observed, report: &Report, pod: &str, pod_re
         );
     }
     Verdict::good(reason::READY, "a client can connect, write and read".into())
-}
-
-fn pod_trouble(name: &str, pod: &Pod) -> Option<Verdict> {
-    if let Some(message) = &pod.unschedulable {
-        return Some(Verdict::bad(
-            reason::UNSCHEDULABLE,
-            format!("Pod {name} cannot be scheduled: {message}. Add a node with room, or free some"),
-        ));
-    }
-    let ContainerTrouble {
-        container,
-        image,
-        reason: why,
-        message,
-    } = pod.trouble.as_ref()?;
-    let place = format!("container {container} of Pod {name}");
-    let verdict = match why.as_str() {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => Verdict::bad(
-            reason::IMAGE_PULL_FAILED,
-            format!(
-                "image {image} for {place} cannot be pulled: {message}. Check that it exists and that the node may pull it"
-            ),
-        ),
-        "OOMKilled" => Verdict::bad(
-            reason::OUT_OF_MEMORY,
-            format!("{place} was killed because it used more memory than its limit; choose a larger size"),
-        ),
-        "CrashLoopBackOff" | "Error" | "RunContainerError" | "StartError" => Verdict::bad(
-            reason::CRASH_LOOP,
-            format!(
-                "{place} ends again and again ({why}): {message}. See: kubectl logs {name} -c {container} --previous"
-            ),
-        ),
-        _ => Verdict::bad(
-            reason::CONTAINER_CONFIG,
-            format!("{place} cannot start ({why}): {message}"),
-        ),
-    };
-    Some(verdict)
 }
 
 /// What only a human can resolve; `None` while the operator or time can.

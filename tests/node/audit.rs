@@ -22,14 +22,19 @@ pub fn requests(world: &World, user: &str, namespace: &str, from: u64) -> Vec<Re
     let log = fs::read(world.stage.cluster.audit_log()).unwrap();
     let from = usize::try_from(from).unwrap();
     let text = String::from_utf8_lossy(log.get(from..).unwrap_or_default());
-    let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let events = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     events
         .filter(|event| event["stage"] == "ResponseComplete" && event["user"]["username"] == user)
         .filter(|event| event["objectRef"]["namespace"] == namespace)
         .map(|event| {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let object = &event["objectRef"];
-            let sub = object["subresource"].as_str().map(|it| format!("/{it}")).unwrap_or_default();
+            let sub = object["subresource"]
+                .as_str()
+                .map(|it| format!("/{it}"))
+                .unwrap_or_default();
             Request {
                 verb: text(&event["verb"]),
                 resource: text(&object["resource"]) + &sub,

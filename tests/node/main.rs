@@ -2,7 +2,12 @@
 //! Deployment under its own ServiceAccount, in namespaces that enforce Pod Security `restricted`.
 
 #![allow(unreachable_pub, reason = "modules of one program")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod audit;
 #[path = "../../demo/binding.rs"]
@@ -13,13 +18,16 @@ mod processes;
 mod serving;
 #[path = "../../demo/stage.rs"]
 mod stage;
+mod trouble;
 mod world;
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use devcluster::{Progress, with_interrupt};
 use engines::Engine;
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use libtest_mimic::{Arguments, Trial};
 use stage::Stage;
@@ -54,6 +62,16 @@ scenarios![
     life::an_emptied_volume_is_blocked_and_never_initialised,
     life::a_foreign_volume_is_left_alone,
     life::a_volume_of_another_version_is_refused,
+    trouble::an_image_that_does_not_exist_is_named,
+    trouble::a_pod_that_fits_nowhere_is_named_without_reading_events,
+    trouble::a_missing_storage_class_is_named_and_heals,
+    trouble::a_full_quota_for_volumes_is_named_and_heals,
+    trouble::a_full_quota_for_pods_is_named_and_heals,
+    trouble::a_limit_range_below_the_size_is_named_and_heals,
+    trouble::a_policy_that_refuses_our_write_is_named_and_heals,
+    trouble::an_out_of_memory_kill_is_named_with_its_limit_and_heals,
+    trouble::a_crash_loop_is_named_with_the_last_lines_and_heals,
+    trouble::a_spoiled_secret_is_named_and_heals,
 ];
 
 /// Scenarios wait more than they work, so there are more of them at once than cores.
@@ -105,19 +123,31 @@ fn list_or_skip(arguments: &Arguments, skipped: Option<&str>) -> ExitCode {
 
 fn names() -> impl Iterator<Item = (String, &'static str, Engine, Scenario)> {
     Engine::ALL.into_iter().flat_map(|engine| {
-        SCENARIOS.iter().map(move |(name, scenario)| (format!("{}::{name}", engine.name()), *name, engine, *scenario))
+        SCENARIOS
+            .iter()
+            .map(move |(name, scenario)| (format!("{}::{name}", engine.name()), *name, engine, *scenario))
     })
 }
 
 async fn run(runtime: &Arc<Runtime>, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let stage = Stage::set(1, Progress::Stderr).await?;
-    let world = Arc::new(World { client: stage.cluster.client()?, stage });
+    let stage = Box::pin(Stage::set(1, Progress::Stderr)).await?;
+    let world = Arc::new(World {
+        client: stage.cluster.client()?,
+        stage,
+    });
     let trials = names().map(|(name, scenario, engine, test)| {
         let (runtime, world) = (runtime.clone(), world.clone());
         Trial::test(name, move || {
             let scene = scenario.rsplit("::").next().unwrap_or(scenario);
-            runtime.block_on(async { test(Scene::new(world, engine, scene).await).await });
-            Ok(())
+            let played = runtime.block_on(async {
+                let scene = Scene::new(world.clone(), engine, scene).await;
+                let namespace = scene.namespace.clone();
+                let played = AssertUnwindSafe(test(scene)).catch_unwind().await;
+                // The node is small; what has been played makes room.
+                world.remove(&namespace).await;
+                played
+            });
+            played.map_err(|panic| resume_unwind(panic))
         })
     });
     let trials = trials.collect();

@@ -20,8 +20,16 @@ impl Process {
     /// Anonymous memory that is resident, in bytes.
     pub fn rss_anon(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or_default() * 1024
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"))
+            .unwrap_or_default();
+        line.trim()
+            .trim_end_matches("kB")
+            .trim()
+            .parse::<u64>()
+            .unwrap_or_default()
+            * 1024
     }
 }
 
@@ -30,10 +38,15 @@ pub fn of_pod(uid: &str) -> Vec<Process> {
     let mark = format!("pod{uid}");
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
         let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command).replace('\0', " ").trim().to_owned();
+        let command = String::from_utf8_lossy(&command)
+            .replace('\0', " ")
+            .trim()
+            .to_owned();
         if cgroup.contains(&mark) && !command.is_empty() && !command.contains("pause") {
             found.push(Process { pid, command });
         }
