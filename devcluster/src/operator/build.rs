@@ -1,7 +1,7 @@
 //! Builds the operator's programs for the cluster and packs them as an image. Blocks: cargo runs.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -228,15 +228,10 @@ fn cargo_build(
         program: program.clone(),
         source,
     };
-    let mut cargo = Command::new(&program)
-        .args([
-            "build",
-            "--profile",
-            flavour.profile(),
-            "--package",
-            "dbclaim",
-            "--bins",
-        ])
+    let mut cargo = Command::new(&program);
+    cargo
+        .args(["build", "--profile", flavour.profile()])
+        .args(["--package", "dbclaim", "--bins"])
         // Naming the target, even the host's own, keeps the flags away from procedural macros, which
         // cannot be static.
         .args(["--target", host, "--target-dir"])
@@ -248,9 +243,11 @@ fn cargo_build(
         .env_remove("CARGO_BUILD_RUSTFLAGS")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
+        .stderr(Stdio::piped());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_outer_package(name)) {
+        cargo.env_remove(name);
+    }
+    let mut cargo = cargo.spawn().map_err(failed)?;
     let said = cargo
         .stderr
         .take()
@@ -264,6 +261,15 @@ fn cargo_build(
         status,
         last_words: Vec::from(said).join("\n"),
     })
+}
+
+/// Whether a variable is what an outer `cargo run` or `cargo test` says of the package that it runs. Build
+/// scripts that look at such variables (ring's does) would be run again, and whatever depends on them compiled
+/// again, whenever another package, or another checkout, builds into the same folder.
+fn is_of_outer_package(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    let prefixes: [&[u8]; 3] = [b"CARGO_PKG_", b"CARGO_MANIFEST_", b"CARGO_BIN_"];
+    prefixes.iter().any(|prefix| name.starts_with(prefix)) || name == b"OUT_DIR"
 }
 
 /// Reports each crate that cargo compiles, and keeps its last words for an error.
