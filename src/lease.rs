@@ -316,7 +316,7 @@ impl Elector {
             let left = self.leadership.left().ok_or_else(expired)?;
             tokio::select! {
                 () = sleep(pause.min(left)) => {}
-                () = done.cancelled() => return Ok(()),
+                () = done.cancelled() => return self.leadership.left().map(|_| ()).ok_or_else(expired),
             }
             // A process that was stopped finds out here, and sends nothing.
             let left = self.leadership.left().ok_or_else(expired)?;

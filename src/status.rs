@@ -5,6 +5,8 @@ mod diagnosis;
 mod news;
 mod pod;
 mod refusal;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -129,18 +129,19 @@ pub async fn burst(
     table: &mut Table,
 ) -> anyhow::Result<()> {
     let count = settings.claims;
-    let (template, raw) = {
+    let (raw, writer) = {
         let ground = Ground::set(contender.clone(), NODES).await?;
         let operator = ground.operate().await?;
         let namespace = ground.namespace("samplens").await?;
         let template = sample(&ground, &namespace).await?;
         operator.stop().await?;
         let namespace = ground.namespace("many").await?;
+        let before = process::cpu(std::process::id())?;
         let spans = raw::write(&ground, &namespace, count, &template).await?;
+        let cpu = process::cpu(std::process::id())?.saturating_sub(before);
         ground.cluster.stop().await?;
-        (template, spans)
+        (spans, cpu)
     };
-    drop(template);
     let ground = Ground::set(contender.clone(), NODES).await?;
     let operator = ground.operate().await?;
     let namespace = ground.namespace("many").await?;
@@ -166,6 +167,12 @@ pub async fn burst(
         "",
     );
     table.row("… the raw writer's", percentiles(&raw), "", "");
+    table.row(
+        "… the raw writer's own CPU per claim",
+        per_claim(writer, count),
+        "",
+        "",
+    );
     table.row(
         "operator, CPU per claim until its children exist",
         per_claim(cpu, count),
@@ -207,8 +214,20 @@ pub async fn burst(
         "",
     );
     operator.stop().await?;
+    let mark = ground.audit().mark()?;
     let operator = ground.operate().await?;
     ground.rest().await?;
+    let requests = ground.since(mark)?;
+    table.row(
+        format!("operator restarted with {count} Ready claims: requests"),
+        by_verb(&requests),
+        "0 writes",
+        "",
+    );
+    table.detail(
+        format!("operator restarted with {count} Ready claims"),
+        by_kind(&requests),
+    );
     let memory = process::memory(operator.pid)?;
     table.row(
         format!("operator restarted with {count} Ready claims: RSS"),

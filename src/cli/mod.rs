@@ -164,10 +164,10 @@ fn operate(run: Run) -> anyhow::Result<()> {
     let config = config(&run)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    let work = serve(run, config);
+    let work = Box::pin(serve(run, config));
     let served = runtime.block_on(async {
         match exporter {
-            Some(exporter) => exporter.during(work).await,
+            Some(exporter) => Box::pin(exporter.during(work)).await,
             None => work.await,
         }
     });

@@ -170,6 +170,7 @@ pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: Ca
         () = stop.cancelled() => false,
     };
     if complete && lead(&context.leadership, &mut triggered, &stop).await {
+        context.metrics.set_leader(true);
         tracing::info!("watches are complete; claims are taken up");
         let claims = watches::claims(&client, config.namespace.as_deref(), context.clone(), writer);
         let queue = futures::stream::select(claims, triggered)

@@ -1,5 +1,6 @@
 //! What the log says of a claim's life: what has changed for its owner at info, every write at debug.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
 use super::error::{Class, Error};
@@ -35,27 +36,38 @@ pub(super) fn between(before: Option<&DatabaseClaimStatus>, after: &DatabaseClai
         let known = was_phase == after.phase;
         return if known { news } else { vec![News::Terminating] };
     }
-    for (condition, good) in [(kind::ACCEPTED, News::Accepted), (kind::READY, News::Ready)] {
-        let find =
-            |status: &DatabaseClaimStatus| status.conditions.iter().find(|it| it.type_ == condition).cloned();
-        let (was, Some(is)) = (before.and_then(find), find(after)) else {
+    let mut ready_reason = None;
+    for (condition, good) in [
+        (kind::ACCEPTED, Some(News::Accepted)),
+        (kind::READY, Some(News::Ready)),
+        (kind::STORAGE_READY, None),
+        (kind::CREDENTIALS_READY, None),
+    ] {
+        let (was, Some(is)) = (before.and_then(|it| find(it, condition)), find(after, condition)) else {
             continue;
         };
-        let said = was
-            .is_some_and(|was| was.status == is.status && (was.reason == is.reason || is.status == "True"));
-        match is.status.as_str() {
-            _ if said => {}
-            "True" => news.push(good),
-            // An ordinary start is no trouble.
-            _ if is.reason == reason::PROVISIONING => {}
-            _ => news.push(News::Trouble {
+        let bad = is.status != "True";
+        let known = was.is_some_and(|was| was.status == is.status && (!bad || was.reason == is.reason));
+        // An ordinary start is no trouble, and what Ready says the others need not repeat.
+        let quiet = is.reason == reason::PROVISIONING || ready_reason == Some(&is.reason);
+        if condition == kind::READY {
+            ready_reason = Some(&is.reason);
+        }
+        match good {
+            _ if known || (bad && quiet) => {}
+            _ if bad => news.push(News::Trouble {
                 condition,
-                reason: is.reason,
-                message: is.message,
+                reason: is.reason.clone(),
+                message: is.message.clone(),
             }),
+            good => news.extend(good),
         }
     }
     news
+}
+
+fn find<'a>(status: &'a DatabaseClaimStatus, condition: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|it| it.type_ == condition)
 }
 
 impl News {
@@ -121,7 +133,7 @@ pub(super) fn reconcile_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn status(ready: (&str, &str)) -> DatabaseClaimStatus {
         let condition = |type_: &str, (status, reason): (&str, &str)| Condition {

@@ -142,8 +142,10 @@ impl Seen {
 
 async fn observe(id: &ClaimId, seen: &Seen, context: &Context) -> Result<Observed, Error> {
     let pending = seen.suspects.iter().any(|slot| slot.kind() == Kind::Secret);
+    // A claim without a status may have found Secrets of a former one, in whatever state.
+    let new = seen.status.is_none();
     let read_secrets =
-        seen.secrets_due || pending || seen.unreadable() || (seen.deleting && seen.has_finalizer());
+        new || seen.secrets_due || pending || seen.unreadable() || (seen.deleting && seen.has_finalizer());
     let observed = context
         .observer
         .observe(Ask {

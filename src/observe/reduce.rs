@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod as CorePod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference};
 
 use crate::api::{KIND, key, label, manager};
 use crate::claim::quantity::Bytes;
@@ -60,23 +60,26 @@ pub fn metadata(kind: Kind, meta: &ObjectMeta, detail: Detail) -> Option<Seen> {
         deleting: meta.deletion_timestamp.is_some(),
         applied: annotation(meta, key::APPLIED).map(str::to_owned),
         team: label(key::TEAM),
-        fingerprint: fingerprint(meta.managed_fields.as_deref().unwrap_or_default()),
+        fingerprint: fingerprint(meta.managed_fields.as_deref().unwrap_or_default(), owners),
         detail,
     })
 }
 
 /// Hash over the fields that our manager owns, whatever their values. When somebody else changes or removes
-/// one of them, the API server takes it from our entry, and the fingerprint changes.
-fn fingerprint(entries: &[ManagedFieldsEntry]) -> u64 {
+/// one of them, the API server takes it from our entry, and the fingerprint changes. The UIDs of owners are left
+/// out, so that it is the same for all claims and one read after a restart tells about all of them; whose an
+/// object is, is judged by itself.
+fn fingerprint(entries: &[ManagedFieldsEntry], owners: &[OwnerReference]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     for entry in entries {
         if entry.manager.as_deref() == Some(manager::OPERATOR) && entry.subresource.is_none() {
             entry.operation.hash(&mut hasher);
-            entry
-                .fields_v1
-                .as_ref()
-                .map(|fields| fields.0.to_string())
-                .hash(&mut hasher);
+            let fields = entry.fields_v1.as_ref().map(|fields| fields.0.to_string());
+            let general = fields.map(|fields| {
+                let without = |text: String, owner: &OwnerReference| text.replace(&owner.uid, "");
+                owners.iter().fold(fields, without)
+            });
+            general.hash(&mut hasher);
         }
     }
     hasher.finish()
@@ -167,6 +170,7 @@ pub fn pod(pod: &CorePod) -> Detail {
     Detail::Pod(Box::new(Pod {
         ready: condition("Ready").is_some_and(|it| it.status == "True"),
         restart_hash: annotation(&pod.metadata, key::RESTART_HASH).map(str::to_owned),
+        wanted: annotation(&pod.metadata, key::WANTED).map(str::to_owned),
         unschedulable: condition("PodScheduled")
             .filter(|it| it.status == "False")
             .map(|it| it.message.clone().unwrap_or_default()),
@@ -224,4 +228,80 @@ pub fn controlled_by_claim(seen: &Seen) -> Option<&str> {
         .as_ref()
         .filter(|(kind, ..)| kind == KIND)
         .map(|(_, _, uid)| uid.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn reduced(spec: serde_json::Value, conditions: &[(&str, &str)], database: serde_json::Value) -> Pod {
+        let conditions: Vec<_> = conditions
+            .iter()
+            .map(|(type_, status)| json!({"type": type_, "status": status}))
+            .collect();
+        let object = json!({"metadata": {"name": "p"}, "spec": spec, "status": {
+            "conditions": conditions, "containerStatuses": [database]}});
+        match pod(&serde_json::from_value(object).unwrap()) {
+            Detail::Pod(pod) => *pod,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn container(state: serde_json::Value, last: serde_json::Value) -> serde_json::Value {
+        json!({"name": "database", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
+            "state": state, "lastState": last})
+    }
+
+    #[test]
+    fn a_pod_that_is_not_ready_while_its_containers_are_is_on_a_silent_node() {
+        let running = || container(json!({"running": {}}), json!({}));
+        let spec = json!({"containers": [], "nodeName": "node-7"});
+        let marked = [("ContainersReady", "True"), ("Ready", "False")];
+        assert!(reduced(spec.clone(), &marked, running()).node_silent);
+        let starting = [("ContainersReady", "False"), ("Ready", "False")];
+        assert!(!reduced(spec, &starting, running()).node_silent);
+        let gated = json!({"containers": [], "readinessGates": [{"conditionType": "example.com/gate"}]});
+        assert!(
+            !reduced(gated, &marked, running()).node_silent,
+            "something else is waited for"
+        );
+    }
+
+    #[test]
+    fn how_a_container_ended_is_kept_while_it_runs_again_and_while_it_is_backed_off() {
+        let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-01-01T00:00:00Z"}});
+        let spec = json!({"containers": []});
+        let again = reduced(
+            spec.clone(),
+            &[],
+            container(json!({"running": {}}), ended.clone()),
+        );
+        assert_eq!(again.last_end.unwrap().reason, "OOMKilled");
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}});
+        let killed = reduced(spec.clone(), &[], container(waiting.clone(), ended));
+        assert_eq!(killed.trouble.unwrap().reason, "OOMKilled");
+        let failed = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "its last words"}});
+        let crashed = reduced(spec, &[], container(waiting, failed));
+        assert_eq!(crashed.trouble.unwrap().message, "its last words");
+    }
+
+    fn seen(claim_uid: &str, fields: &str) -> Seen {
+        let meta = json!({
+            "name": "orders-db", "namespace": "shop", "uid": format!("child-of-{claim_uid}"),
+            "ownerReferences": [{"apiVersion": "platform.acme.com/v1", "kind": KIND, "name": "orders",
+                "uid": claim_uid, "controller": true}],
+            "managedFields": [{"manager": manager::OPERATOR, "operation": "Apply", "fieldsV1": {
+                "f:metadata": {"f:ownerReferences": {format!("k:{{\"uid\":\"{claim_uid}\"}}"): {}}},
+                fields: {}}}],
+        });
+        let meta = serde_json::from_value(meta).unwrap_or_default();
+        metadata(Kind::Service, &meta, Detail::None).unwrap_or_else(|| unreachable!("it has a name"))
+    }
+
+    #[test]
+    fn fingerprints_tell_fields_apart_and_claims_not() {
+        assert_eq!(seen("u1", "f:spec").fingerprint, seen("u2", "f:spec").fingerprint);
+        assert_ne!(seen("u1", "f:spec").fingerprint, seen("u1", "f:data").fingerprint);
+    }
 }

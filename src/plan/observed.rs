@@ -136,6 +136,8 @@ pub struct Pod {
     pub ready: bool,
     /// Hash of what it was started from.
     pub restart_hash: Option<String>,
+    /// What its agent was told last to take over.
+    pub wanted: Option<String>,
     /// Message of a PodScheduled condition that is False.
     pub unschedulable: Option<String>,
     /// First container that does not run as it should.

@@ -119,19 +119,7 @@ fn node(pod: &Pod) -> &str {
 mod tests {
     use super::*;
     use crate::plan::observed::LastEnd;
-
-    fn claim() -> Claim {
-        let claim = serde_json::json!({"apiVersion": "platform.acme.com/v1", "kind": "DatabaseClaim",
-            "metadata": {"name": "orders", "namespace": "shop", "uid": "u"},
-            "spec": {"engine": "postgres", "size": "small", "team": "checkout"}});
-        let claim: crate::api::v1::DatabaseClaim = serde_json::from_value(claim).unwrap();
-        let id = crate::validate::identify(&claim).unwrap();
-        let references = crate::validate::References {
-            identity: None,
-            storage: None,
-        };
-        crate::validate::validate(&id, &claim.spec, &references).unwrap()
-    }
+    use crate::status::tests::claim;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()

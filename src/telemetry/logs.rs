@@ -4,7 +4,8 @@ use std::io::IsTerminal as _;
 
 use thiserror::Error;
 use tracing::Subscriber;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::filter::{FilterExt as _, ParseError, filter_fn};
+use tracing_subscriber::layer::{Filter, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
@@ -33,13 +34,12 @@ pub enum Error {
         /// What was given.
         filter: String,
         /// What is wrong with it.
-        source: tracing_subscriber::filter::ParseError,
+        source: ParseError,
     },
 }
 
-/// The API client writes whole answers, so also Secrets, to the log when it cannot read them. Nobody's filter
-/// may ask for that.
-const SILENCED: &str = "kube_client::client=error";
+/// Where the API client writes whole answers, so also Secrets, when it cannot read them.
+const BODIES: &str = "kube_client::client";
 
 /// Sets up logging to standard error for the whole process, and the recording of spans where it is wanted.
 ///
@@ -59,6 +59,7 @@ pub fn start(filter: &str, format: Format, traces: Option<Recorder>) -> Result<(
     let lines = lines(json).with_filter(parsed);
     let traces = traces.map(|it| it.with_filter(super::traces::filter()));
     Registry::default().with(lines).with(traces).init();
+    tell_panics();
     Ok(())
 }
 
@@ -76,29 +77,61 @@ where
     }
 }
 
-fn parse(filter: &str) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
-    // Also what names a module below, which would count for more than its parent.
-    let directives = filter.split(',').map(str::trim).filter(|it| !it.is_empty());
-    let allowed: Vec<&str> = directives.filter(|it| !it.starts_with("kube_client")).collect();
-    let parsed = EnvFilter::builder().parse(allowed.join(","))?;
-    Ok(parsed.add_directive(SILENCED.parse()?))
+/// What is asked for, without what nobody may ask for.
+fn parse<S>(filter: &str) -> Result<impl Filter<S> + Send + Sync + 'static, ParseError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let asked = EnvFilter::try_new(filter)?;
+    Ok(asked.and(filter_fn(|it| it.is_span() || it.target() != BODIES)))
+}
+
+/// A panic becomes a line like any other, with the claim whose pass it ended.
+fn tell_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string);
+        let detail = panic.payload_as_str();
+        tracing::error!(location, detail, "a task panicked; this is a defect of dbclaim");
+    }));
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// Remembers targets.
+    #[derive(Clone, Default)]
+    struct Heard(Arc<Mutex<Vec<String>>>);
+
+    impl<S: Subscriber> Layer<S> for Heard {
+        fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            self.0.lock().unwrap().push(event.metadata().target().to_owned());
+        }
+    }
 
     #[test]
     fn no_filter_brings_the_bodies_of_answers_into_the_log() {
         for filter in [
             "trace",
-            "info,kube_client=trace",
-            "kube_client::client=trace,debug",
+            "kube_client::client=trace",
+            "kube_client=trace,info",
+            "[pass]=trace",
         ] {
-            let parsed = parse(filter).unwrap().to_string();
-            assert!(parsed.contains(SILENCED), "{parsed}");
-            assert_eq!(parsed.matches("kube_client").count(), 1, "{parsed}");
+            let heard = Heard::default();
+            let subscriber = Registry::default().with(heard.clone().with_filter(parse(filter).unwrap()));
+            tracing::subscriber::with_default(subscriber, || {
+                let _pass = tracing::error_span!("pass").entered();
+                tracing::warn!(target: "kube_client::client", "a whole Secret");
+                tracing::error!(target: "kube_client::client::builder", "a status");
+            });
+            assert_eq!(
+                *heard.0.lock().unwrap(),
+                ["kube_client::client::builder"],
+                "{filter}"
+            );
         }
-        assert!(parse("info,dbclaim=loud").is_err());
+        assert!(parse::<Registry>("info,dbclaim=loud").is_err());
     }
 }

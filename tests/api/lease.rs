@@ -76,8 +76,7 @@ impl Candidate {
 }
 
 /// A client that breaks and writes down, as [`Plan`] says.
-fn observed(suite: &Suite, plan: Arc<Plan>) -> Client {
-    let mut config = suite.config();
+fn observed(mut config: kube::Config, plan: Arc<Plan>) -> Client {
     config.default_retry = false;
     let builder = ClientBuilder::try_from(config).unwrap();
     builder.with_layer(&FaultLayer(plan)).build()
@@ -151,7 +150,7 @@ pub async fn a_released_lease_is_taken_at_once(suite: &Suite) {
     let first = Candidate::start(&suite.client, &namespace);
     first.leads().await;
     let plan = Plan::new(None);
-    let second = Candidate::start(&observed(suite, plan.clone()), &namespace);
+    let second = Candidate::start(&observed(suite.config(), plan.clone()), &namespace);
     eventually("the standby watches", || async {
         plan.reads
             .lock()
@@ -197,7 +196,7 @@ pub async fn a_renewal_survives_lost_answers_conflicts_and_refusals(suite: &Suit
     for fault in [Fault::LostResponse, Fault::Status(409), Fault::Status(500)] {
         let namespace = suite.namespace("lease").await;
         let plan = Plan::new(Some((2, fault)));
-        let candidate = Candidate::start(&observed(suite, plan.clone()), &namespace);
+        let candidate = Candidate::start(&observed(suite.config(), plan.clone()), &namespace);
         candidate.leads().await;
         // A conflict of another's making: the version changes, the holder does not.
         let leases = leases(suite, &namespace);
@@ -242,7 +241,7 @@ pub async fn a_deleted_lease_is_not_taken_before_its_term_is_over(suite: &Suite)
     let mut first = Candidate::start(&suite.client, &namespace);
     first.leads().await;
     let plan = Plan::new(None);
-    let second = Candidate::start(&observed(suite, plan.clone()), &namespace);
+    let second = Candidate::start(&observed(suite.config(), plan.clone()), &namespace);
     eventually("the standby watches", || async {
         plan.reads
             .lock()
@@ -260,6 +259,31 @@ pub async fn a_deleted_lease_is_not_taken_before_its_term_is_over(suite: &Suite)
     second.leads().await;
     assert!(!first.leadership.still_held(), "both hold the lease");
     second.stop().await;
+}
+
+/// As SIGSTOP does, to everything at once: the thread that renews is held up for longer than the term.
+pub async fn a_holder_that_was_paused_past_its_term_sends_nothing(suite: &Suite) {
+    for told_to_stop in [false, true] {
+        let namespace = suite.namespace("lease").await;
+        let config = suite.config();
+        let play = async move {
+            let plan = Plan::new(None);
+            let candidate = Candidate::start(&observed(config, plan.clone()), &namespace);
+            candidate.leads().await;
+            std::thread::sleep(TERMS.duration);
+            if told_to_stop {
+                candidate.done.cancel();
+            }
+            let before = plan.writes.lock().unwrap().len();
+            let error = candidate.lost().await;
+            assert!(matches!(error, Error::Expired(_)), "{error}");
+            let writes = plan.writes.lock().unwrap();
+            assert_eq!(writes.len(), before, "{writes:#?}");
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let played = tokio::task::spawn_blocking(move || runtime.unwrap().block_on(play));
+        played.await.unwrap();
+    }
 }
 
 /// An operator for one namespace that works while `leadership` says so.
@@ -282,7 +306,7 @@ impl Operator {
             pass_timeout: Duration::from_secs(10),
         };
         let plan = Plan::new(None);
-        let client = observed(suite, plan.clone());
+        let client = observed(suite.config(), plan.clone());
         let context = Arc::new(Context::led(&client, &config, leadership));
         let stop = CancellationToken::new();
         let task = tokio::spawn(controller::run(client, config, context.clone(), stop.clone()));

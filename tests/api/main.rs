@@ -78,6 +78,7 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         lease::a_silent_holder_is_succeeded_after_its_term,
         lease::a_renewal_survives_lost_answers_conflicts_and_refusals,
         lease::a_holder_that_was_replaced_ends_without_another_write,
+        lease::a_holder_that_was_paused_past_its_term_sends_nothing,
         lease::a_deleted_lease_is_not_taken_before_its_term_is_over,
         lease::a_standby_is_ready_and_writes_nothing_until_it_leads,
         lease::a_leader_whose_lease_ran_out_writes_nothing,

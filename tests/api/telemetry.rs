@@ -13,9 +13,9 @@ use dbclaim::api::v1::DatabaseClaim;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Event, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Secret};
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -180,19 +180,13 @@ pub async fn a_claim_on_its_way_to_ready_is_seen_everywhere_and_its_password_now
         "spec": {"engine": "postgres", "size": "small", "team": "checkout", "deletionPolicy": "Retain"}});
     let claim = serde_json::from_value(claim).unwrap();
     claims.create(&PostParams::default(), &claim).await.unwrap();
-    tokio::select! {
-        ready = line::wait_ready(&claims) => ready.expect("the claim becomes Ready"),
-        () = line::play_node(suite.client.clone(), &namespace) => unreachable!("the node never ends"),
-    }
-    let shown = wait_for_page(&operator, |page| {
-        page.sum("dbclaim_claims", &[("phase", "Ready")]) > 0.0
-    })
-    .await;
-    let status = serde_json::to_string(&claims.get("orders").await.unwrap()).unwrap();
-    let secrets: Api<Secret> = Api::namespaced(suite.client.clone(), &namespace);
-    let app = secrets.get("orders-db-app").await.unwrap();
-    let admin = secrets.get("orders-db-admin").await.unwrap();
-    let password = String::from_utf8(app.data.as_ref().unwrap()["password"].0.clone()).unwrap();
+    let node = line::play_node(suite.client.clone(), &namespace);
+    let (shown, secrets, status) = tokio::select! {
+        seen = through_trouble(suite, &namespace, &claims, &operator) => seen,
+        () = node => unreachable!("the node never ends"),
+    };
+    let password = &secrets[0].data.as_ref().unwrap()["password"].0;
+    let password = String::from_utf8(password.clone()).unwrap();
     claims.delete("orders", &DeleteParams::default()).await.unwrap();
     wait_for_page(&operator, |page| page.sum("dbclaim_claims", &[]) == 0.0).await;
     let log = operator.stop().await;
@@ -220,11 +214,61 @@ pub async fn a_claim_on_its_way_to_ready_is_seen_everywhere_and_its_password_now
         }
     }
     // And the search finds what it looks for where it is.
-    let kept = serde_json::to_string(&[app, admin]).unwrap();
+    let kept = serde_json::to_string(&secrets).unwrap();
     assert!(
         forms[..3].iter().any(|form| kept.contains(form)),
         "the search finds nothing in the Secrets"
     );
+}
+
+/// To Ready, and then into trouble with the very Secret that holds the password. Returns the metrics at Ready, the
+/// Secrets, and the claim in both states.
+async fn through_trouble(
+    suite: &Suite,
+    namespace: &str,
+    claims: &Api<DatabaseClaim>,
+    operator: &Operator,
+) -> (String, [Secret; 2], String) {
+    line::wait_ready(claims).await.expect("the claim becomes Ready");
+    let shown = wait_for_page(operator, |page| {
+        page.sum("dbclaim_claims", &[("phase", "Ready")]) > 0.0
+    })
+    .await;
+    let ready = claims.get("orders").await.unwrap();
+    let secrets: Api<Secret> = Api::namespaced(suite.client.clone(), namespace);
+    let kept = [
+        secrets.get("orders-db-app").await.unwrap(),
+        secrets.get("orders-db-admin").await.unwrap(),
+    ];
+    // Cut short, so that it cannot be read, with the password still in it.
+    let whole = String::from_utf8(kept[1].data.as_ref().unwrap()["credentials.json"].0.clone()).unwrap();
+    let cut = BASE64.encode(whole.trim_end_matches('}'));
+    let broken = json!({"data": {"credentials.json": cut}});
+    secrets
+        .patch("orders-db-admin", &PatchParams::default(), &Patch::Merge(broken))
+        .await
+        .unwrap();
+    // Without its marker the Secret is read again.
+    let markers: Api<ConfigMap> = Api::namespaced(suite.client.clone(), namespace);
+    markers
+        .delete("orders-db-admin", &DeleteParams::default())
+        .await
+        .unwrap();
+    let unreadable = |claim: Option<&DatabaseClaim>| {
+        let conditions = claim
+            .and_then(|it| it.status.as_ref())
+            .map(|it| it.conditions.as_slice());
+        conditions
+            .unwrap_or_default()
+            .iter()
+            .any(|it| it.reason == "SecretUnreadable")
+    };
+    let wait = kube::runtime::wait::await_condition(claims.clone(), "orders", unreadable);
+    let troubled = tokio::time::timeout(DEADLINE, wait)
+        .await
+        .expect("the trouble is named")
+        .unwrap();
+    (shown, kept, serde_json::to_string(&(ready, troubled)).unwrap())
 }
 
 /// Scrapes until the page says something; every page on the way is sound.
@@ -317,6 +361,7 @@ fn log_tells(log: &str, namespace: &str) {
         ("the claim is accepted", true),
         ("the database is ready", true),
         ("written", true),
+        ("the claim has trouble", true),
         ("the claim is deleted", false),
     ] {
         let line = told(message);

@@ -210,6 +210,37 @@ pub async fn children_deleted_by_hand_come_back(scene: Scene) {
     assert_eq!(scene.rows("orders").await, ["before"]);
 }
 
+/// What the agent said is lost, and it says it again.
+pub async fn a_deleted_report_is_written_again_without_a_restart(scene: Scene) {
+    scene.apply("orders", json!({})).await;
+    scene.ready("orders").await;
+    let pod = scene.api::<Pod>().get(POD).await.unwrap().uid();
+    let reports = scene.api::<ConfigMap>();
+    let before = reports.get("orders-db-1-report").await.unwrap();
+    reports
+        .delete("orders-db-1-report", &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("a new report", || async {
+        match reports.get_opt("orders-db-1-report").await {
+            Ok(Some(now))
+                if now.uid() != before.uid()
+                    && now.annotations().contains_key("platform.acme.com/report") =>
+            {
+                Ok(())
+            }
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    scene.ready("orders").await;
+    assert_eq!(
+        scene.api::<Pod>().get(POD).await.unwrap().uid(),
+        pod,
+        "the Pod was restarted"
+    );
+}
+
 /// Secrets are not watched; their markers are.
 pub async fn a_deleted_secret_comes_back_with_the_same_password(scene: Scene) {
     scene.apply("orders", json!({})).await;

@@ -13,6 +13,7 @@ mod audit;
 #[path = "../../demo/binding.rs"]
 mod binding;
 mod engines;
+mod leadership;
 mod life;
 mod processes;
 mod serving;
@@ -56,6 +57,7 @@ scenarios![
     life::a_killed_container_recovers_every_row,
     life::an_operator_killed_again_and_again_ends_in_the_same_claim,
     life::children_deleted_by_hand_come_back,
+    life::a_deleted_report_is_written_again_without_a_restart,
     life::a_deleted_secret_comes_back_with_the_same_password,
     life::a_claim_made_again_has_its_data_and_password_back,
     life::deletion_policy_delete_removes_volume_and_secrets,
@@ -72,6 +74,9 @@ scenarios![
     trouble::an_out_of_memory_kill_is_named_with_its_limit_and_heals,
     trouble::a_crash_loop_is_named_with_the_last_lines_and_heals,
     trouble::a_spoiled_secret_is_named_and_heals,
+    leadership::a_killed_leader_is_succeeded_and_the_claim_becomes_ready,
+    leadership::a_terminated_leader_hands_over_and_ends_well,
+    leadership::a_paused_leader_writes_nothing_when_it_wakes,
 ];
 
 /// Scenarios wait more than they work, so there are more of them at once than cores.
@@ -133,6 +138,7 @@ async fn run(runtime: &Arc<Runtime>, arguments: Arguments) -> anyhow::Result<Exi
     let stage = Box::pin(Stage::set(1, Progress::Stderr)).await?;
     let world = Arc::new(World {
         client: stage.cluster.client()?,
+        operator: tokio::sync::Mutex::default(),
         stage,
     });
     let trials = names().map(|(name, scenario, engine, test)| {

@@ -12,9 +12,20 @@ pub struct Process {
 impl Process {
     /// SIGKILL.
     pub fn kill(&self) {
+        self.signal(rustix::process::Signal::KILL);
+    }
+
+    /// Any signal; one that has ended takes none.
+    pub fn signal(&self, signal: rustix::process::Signal) {
         if let Some(pid) = rustix::process::Pid::from_raw(self.pid) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _ = rustix::process::kill_process(pid, signal);
         }
+    }
+
+    /// Whether it is still there.
+    pub fn is_alive(&self) -> bool {
+        rustix::process::Pid::from_raw(self.pid)
+            .is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
     }
 
     /// Anonymous memory that is resident, in bytes.

@@ -7,17 +7,22 @@ use std::time::{Duration, Instant};
 
 use dbclaim::api::v1::DatabaseClaim;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use crate::binding::Binding;
 use crate::engines::Engine;
+use crate::processes::Process;
 use crate::stage::Stage;
 
 /// Namespace of the operator.
 pub const OPERATOR_NAMESPACE: &str = devcluster::operator::NAMESPACE;
+/// The Lease by which its replicas elect a leader.
+const LEASE: &str = "dbclaim";
 /// How long anything may take before a test gives up. Generous: the machine may be busy; nothing is measured.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -25,6 +30,8 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 pub struct World {
     pub stage: Stage,
     pub client: Client,
+    /// For scenarios that break the operator: one at a time.
+    pub operator: Mutex<()>,
 }
 
 /// A namespace of a scenario's own, with Pod Security `restricted` enforced, and an engine to try.
@@ -251,15 +258,46 @@ impl World {
             .collect()
     }
 
-    /// SIGKILLs the operator's processes and removes its Pods, so that no restart backoff delays the next one.
+    /// The operator's process in a Pod.
+    pub fn operator_process(pod: &Pod) -> Option<Process> {
+        crate::processes::of_pod(&pod.uid().unwrap_or_default())
+            .into_iter()
+            .find(|it| it.command.starts_with("/dbclaim"))
+    }
+
+    /// Leases of the operator.
+    pub fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE)
+    }
+
+    /// Waits until a Pod other than `before` leads.
+    pub async fn leader(&self, before: Option<&Pod>) -> Pod {
+        let leases = self.leases();
+        eventually("a leader", || async {
+            let lease = leases.get(LEASE).await.map_err(|error| error.to_string())?;
+            let holder = lease.spec.and_then(|it| it.holder_identity).unwrap_or_default();
+            let pods = self.operators().await;
+            let leads = |pod: &Pod| holder.starts_with(&format!("{}_", pod.name_any()));
+            let leader = pods.into_iter().find(leads);
+            leader
+                .filter(|pod| before.is_none_or(|it| it.name_any() != pod.name_any()))
+                .ok_or_else(|| format!("holder {holder:?}"))
+        })
+        .await
+    }
+
+    /// SIGKILLs all replicas of the operator, so that there is nobody who remembers anything, and removes their
+    /// Pods, so that no restart backoff delays the next ones. The Lease goes too: nobody is left who could hold
+    /// it, and how long its term is waited for is tested elsewhere.
     pub async fn kill_operator(&self) {
+        let _alone = self.operator.lock().await;
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
-        for pod in self.operators().await {
-            for process in crate::processes::of_pod(&pod.uid().unwrap()) {
-                if process.command.starts_with("/dbclaim") {
-                    process.kill();
-                }
-            }
+        let operators = self.operators().await;
+        for process in operators.iter().filter_map(Self::operator_process) {
+            process.kill();
+        }
+        let _ = self.leases().delete(LEASE, &DeleteParams::default()).await;
+        for pod in operators {
             let _ = pods
                 .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
                 .await;
