@@ -143,7 +143,7 @@ mod tests {
             ..Default::default()
         };
         memory.note("u", ("shop", "orders"), |it| {
-            it.status = Some(("20".into(), written.clone()))
+            it.status = Some(("20".into(), written.clone()));
         });
         assert_eq!(memory.newest_status("u", "19", None), Some(written));
         assert_eq!(memory.newest_status("u", "20", None), None);

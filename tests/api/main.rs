@@ -11,6 +11,7 @@
 mod cluster;
 mod faults;
 mod line;
+mod rights;
 mod schema;
 
 use std::process::ExitCode;
@@ -69,6 +70,7 @@ fn trials(bench: Option<Bench>) -> Vec<Trial> {
         schema::storage_is_not_lowered_below_what_the_volume_has,
         schema::every_field_is_documented,
         line::every_fault_at_every_write_ends_in_the_same_claim,
+        rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
     ]
 }
 
