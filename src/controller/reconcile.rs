@@ -229,9 +229,13 @@ async fn apply(
             Err(error) => {
                 tracing::debug!(%error, "a write failed");
                 let apply::Error::Write { slot, .. } = &error;
-                suspects.extend(*slot);
+                let slot = *slot;
                 let error = Error::from(error);
-                refusals.extend(error.refusal());
+                match error.refusal() {
+                    Some(refusal) => refusals.push(refusal),
+                    // It may be there although no watch has shown it; what was refused is not.
+                    None => suspects.extend(slot),
+                }
                 // The worst decides how long to wait: what is refused is not retried at the pace of a conflict.
                 if failure
                     .as_ref()

@@ -233,10 +233,9 @@ pub fn controlled_by_claim(seen: &Seen) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    #[expect(clippy::needless_pass_by_value, reason = "reads like its JSON")]
-    fn reduced(spec: serde_json::Value, conditions: &[(&str, &str)], database: serde_json::Value) -> Pod {
+    fn reduced(spec: &Value, conditions: &[(&str, &str)], database: &Value) -> Pod {
         let conditions: Vec<_> = conditions
             .iter()
             .map(|(type_, status)| json!({"type": type_, "status": status}))
@@ -249,23 +248,22 @@ mod tests {
         }
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "reads like its JSON")]
-    fn container(state: serde_json::Value, last: serde_json::Value) -> serde_json::Value {
+    fn container(state: &Value, last: &Value) -> Value {
         json!({"name": "database", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
             "state": state, "lastState": last})
     }
 
     #[test]
     fn a_pod_that_is_not_ready_while_its_containers_are_is_on_a_silent_node() {
-        let running = || container(json!({"running": {}}), json!({}));
+        let running = || container(&json!({"running": {}}), &json!({}));
         let spec = json!({"containers": [], "nodeName": "node-7"});
         let marked = [("ContainersReady", "True"), ("Ready", "False")];
-        assert!(reduced(spec.clone(), &marked, running()).node_silent);
+        assert!(reduced(&spec, &marked, &running()).node_silent);
         let starting = [("ContainersReady", "False"), ("Ready", "False")];
-        assert!(!reduced(spec, &starting, running()).node_silent);
+        assert!(!reduced(&spec, &starting, &running()).node_silent);
         let gated = json!({"containers": [], "readinessGates": [{"conditionType": "example.com/gate"}]});
         assert!(
-            !reduced(gated, &marked, running()).node_silent,
+            !reduced(&gated, &marked, &running()).node_silent,
             "something else is waited for"
         );
     }
@@ -274,17 +272,13 @@ mod tests {
     fn how_a_container_ended_is_kept_while_it_runs_again_and_while_it_is_backed_off() {
         let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-01-01T00:00:00Z"}});
         let spec = json!({"containers": []});
-        let again = reduced(
-            spec.clone(),
-            &[],
-            container(json!({"running": {}}), ended.clone()),
-        );
+        let again = reduced(&spec, &[], &container(&json!({"running": {}}), &ended));
         assert_eq!(again.last_end.unwrap().reason, "OOMKilled");
         let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}});
-        let killed = reduced(spec.clone(), &[], container(waiting.clone(), ended));
+        let killed = reduced(&spec, &[], &container(&waiting, &ended));
         assert_eq!(killed.trouble.unwrap().reason, "OOMKilled");
         let failed = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "its last words"}});
-        let crashed = reduced(spec, &[], container(waiting, failed));
+        let crashed = reduced(&spec, &[], &container(&waiting, &failed));
         assert_eq!(crashed.trouble.unwrap().message, "its last words");
     }
 

@@ -13,6 +13,7 @@ mod exposition;
 mod faults;
 mod lease;
 mod line;
+mod rights;
 mod schema;
 mod telemetry;
 
@@ -82,6 +83,7 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         lease::a_deleted_lease_is_not_taken_before_its_term_is_over,
         lease::a_standby_is_ready_and_writes_nothing_until_it_leads,
         lease::a_leader_whose_lease_ran_out_writes_nothing,
+        rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
     ]
 }
 
