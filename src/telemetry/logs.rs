@@ -90,7 +90,9 @@ where
 fn tell_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string);
-        let detail = panic.payload_as_str();
+        let payload = panic.payload();
+        let owned = || payload.downcast_ref::<String>().map(String::as_str);
+        let detail = payload.downcast_ref::<&str>().copied().or_else(owned);
         tracing::error!(location, detail, "a task panicked; this is a defect of dbclaim");
     }));
 }

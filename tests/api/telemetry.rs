@@ -273,11 +273,11 @@ async fn through_trouble(
 
 /// Scrapes until the page says something; every page on the way is sound.
 async fn wait_for_page(operator: &Operator, says: impl Fn(&Exposition) -> bool) -> String {
-    let mut pace = tokio::time::interval(Duration::from_millis(100));
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
     let mut last = String::new();
     let wait = async {
         loop {
-            pace.tick().await;
+            ticks.tick().await;
             last = operator.metrics().await;
             let page = Exposition::parse(&last).unwrap_or_else(|error| panic!("{error}\n{last}"));
             if says(&page) {
@@ -420,6 +420,11 @@ fn traces_tell(requests: &[ExportTraceServiceRequest], namespace: &str) {
             .iter()
             .all(|it| 0 < it.start_time_unix_nano && it.start_time_unix_nano <= it.end_time_unix_nano)
     );
+    passes_tell(&spans, namespace);
+}
+
+/// A pass with its steps, and its requests below them.
+fn passes_tell(spans: &[&Span], namespace: &str) {
     let children = |parent: &Span| -> Vec<&Span> {
         let of = |it: &&&Span| it.parent_span_id == parent.span_id && it.trace_id == parent.trace_id;
         spans.iter().filter(of).copied().collect()
