@@ -236,7 +236,7 @@ async fn idle(
 
 /// The operator's image as an archive.
 pub fn pack(binaries: &Binaries) -> anyhow::Result<PathBuf> {
-    let folder = crate::root().join("target/measure");
+    let folder = crate::root().join(format!("target/measure/image-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let archive = folder.join("image.tar");
     image::operator_archive(&binaries.dbclaim, &binaries.agent, &archive, IMAGE)?;
