@@ -155,7 +155,7 @@ pub async fn template(
         let ours = kube::api::ListParams::default().labels(&ground.contender.selector());
         for object in api.list(&ours).await?.items {
             let mut object = serde_json::to_value(object)?;
-            strip(&mut object);
+            strip(&mut object, &ground.contender.claims().kind);
             object["apiVersion"] = kind.api_version.clone().into();
             object["kind"] = kind.kind.clone().into();
             found.push((kind.clone(), object));
@@ -165,7 +165,7 @@ pub async fn template(
 }
 
 /// Removes what the API server and its controllers have added.
-fn strip(object: &mut Value) {
+fn strip(object: &mut Value, claim_kind: &str) {
     let fields = [
         "uid",
         "resourceVersion",
@@ -178,7 +178,7 @@ fn strip(object: &mut Value) {
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.retain(|key, _| !fields.contains(&key.as_str()));
         // An owner that is not the claim differs from claim to claim; the garbage collector would remove the object.
-        let by_claim = |owners: &Value| owners[0]["kind"] == dbclaim::api::KIND;
+        let by_claim = |owners: &Value| owners[0]["kind"] == claim_kind;
         if metadata
             .get("ownerReferences")
             .is_some_and(|owners| !by_claim(owners))

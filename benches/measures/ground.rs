@@ -28,6 +28,8 @@ use crate::contender::Contender;
 pub const DEADLINE: Duration = Duration::from_secs(900);
 /// An operator is at rest when it has written nothing for this long.
 const REST: Duration = Duration::from_secs(3);
+/// Nodes of a cluster; each takes any number of Pods.
+pub const NODES: u16 = 3;
 /// The image's name; no fake node ever pulls it.
 const IMAGE: &str = "devcluster.local/dbclaim:measured";
 

@@ -11,13 +11,14 @@
 
 mod agents;
 mod audit;
+mod burst;
 mod contender;
 mod fleet;
 mod ground;
 mod node;
 mod process;
 mod raw;
-mod scale;
+mod rest;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -69,10 +70,15 @@ enum Part {
 /// How much is done.
 #[derive(Debug)]
 pub struct Settings {
+    /// Claims of the burst.
     claims: usize,
+    /// Claims that cannot be scheduled, and as many healthy ones.
     troubled: usize,
+    /// How long is looked when nothing happens.
     quiet: Duration,
+    /// How long is looked when claims are created.
     window: Duration,
+    /// Claims on the real node, one after the other.
     runs: usize,
 }
 
@@ -90,11 +96,6 @@ impl Settings {
             window: Duration::from_secs(window),
             runs,
         }
-    }
-
-    /// Claims that cannot be scheduled, and as many healthy ones.
-    fn claims_in_trouble(&self) -> usize {
-        self.troubled
     }
 }
 
@@ -131,17 +132,21 @@ async fn measure(args: &Args, table: &mut Table) -> anyhow::Result<()> {
         args.only.contains(&part) || (args.only.is_empty() && by_default)
     };
     eprintln!("measuring {}", contender.name());
-    let archive = node::pack(&binaries)?;
+    let archive = if wanted(Part::Sizes) || wanted(Part::Node) {
+        node::pack(&binaries)?
+    } else {
+        PathBuf::new()
+    };
     if wanted(Part::Sizes) {
         sizes(&binaries, &archive, table)?;
     }
     if wanted(Part::Rest) {
-        scale::rest(&settings, contender.clone(), table)
+        rest::rest(&settings, contender.clone(), table)
             .await
             .context("requests at rest")?;
     }
     if wanted(Part::Burst) {
-        scale::burst(&settings, contender.clone(), table)
+        burst::burst(&settings, contender.clone(), table)
             .await
             .context("all claims at once")?;
     }

@@ -221,7 +221,8 @@ async fn idle(
         for (pid, command) in process::of_pod(&pod.uid().unwrap_or_default()) {
             let memory = process::memory(pid)?;
             let short: String = command.chars().take(40).collect();
-            if command.contains("dbclaim") || command.contains("agent") {
+            // The rest is the database.
+            if command.split(' ').next().is_some_and(|program| program.contains("dbclaim")) {
                 table.row(
                     format!("RSS on the node: `{short}`"),
                     format!("{memory}, peak {}", megabytes(memory.peak)),
@@ -236,7 +237,7 @@ async fn idle(
 
 /// The operator's image as an archive.
 pub fn pack(binaries: &Binaries) -> anyhow::Result<PathBuf> {
-    let folder = crate::root().join("target/measure");
+    let folder = crate::root().join(format!("target/measure/image-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let archive = folder.join("image.tar");
     image::operator_archive(&binaries.dbclaim, &binaries.agent, &archive, IMAGE)?;
