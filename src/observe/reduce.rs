@@ -235,6 +235,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads like its JSON")]
     fn reduced(spec: serde_json::Value, conditions: &[(&str, &str)], database: serde_json::Value) -> Pod {
         let conditions: Vec<_> = conditions
             .iter()
@@ -248,6 +249,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "reads like its JSON")]
     fn container(state: serde_json::Value, last: serde_json::Value) -> serde_json::Value {
         json!({"name": "database", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
             "state": state, "lastState": last})

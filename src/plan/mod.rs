@@ -12,11 +12,11 @@ use serde_json::json;
 
 use crate::api::condition::{kind, reason};
 use crate::api::key;
-use crate::api::protocol::{FORMAT, MemberPhase};
+use crate::api::protocol::{FORMAT, MemberPhase, Report};
 use crate::api::v1::DeletionPolicy;
 use crate::claim::Claim;
 use crate::render::{Desired, Kind, Object, Slot, marker};
-use observed::{Child, Detail, Integrity, Observed, Ownership};
+use observed::{Child, Detail, Integrity, Observed, Ownership, SecretState};
 
 pub use secrets::credentials;
 pub use teardown::teardown;
@@ -149,7 +149,9 @@ pub fn plan(input: Input<'_>) -> Plan {
         plan.blocked.extend(taken);
         return plan;
     }
-    if data_missing(&input, &mut plan) {
+    if let Some(blocked) = volume_unusable(&input) {
+        plan.requeue = Some(LOOK_AGAIN);
+        plan.blocked.push(blocked);
         return plan;
     }
     objects(&input, &mut plan);
@@ -176,7 +178,7 @@ fn names_taken(input: &Input<'_>) -> Vec<Blocked> {
         (Slot::AppSecret, &input.observed.app),
     ];
     let secrets = secrets.into_iter().filter_map(|(slot, state)| match state {
-        observed::SecretState::Present { ownership, .. } => Some((Kind::Secret, slot.name(id), ownership)),
+        SecretState::Present { ownership, .. } => Some((Kind::Secret, slot.name(id), ownership)),
         _ => None,
     });
     children
@@ -209,11 +211,28 @@ fn taken(kind: Kind, name: &str, ownership: &Ownership) -> Option<Blocked> {
     })
 }
 
-/// Data is expected and there is no volume, or it is going: never make a new one in its place.
-fn data_missing(input: &Input<'_>, plan: &mut Plan) -> bool {
-    let id = &input.claim.id;
+/// Why the database must not start on what there is, or is not, in the volume's place.
+fn volume_unusable(input: &Input<'_>) -> Option<Blocked> {
+    let Input { claim, observed, .. } = input;
+    let id = &claim.id;
     let name = Slot::Volume.name(id);
-    let (reason, message) = match input.observed.volume(id) {
+    let tells = |report: &Report| report.initialized.is_some();
+    let expected = input.initialized_before || observed.any_report(id).is_some_and(tells);
+    let runs = observed.current_report(id).is_some_and(tells);
+    let (reason, message) = match observed.volume(id) {
+        None if !expected => return None,
+        None => (
+            reason::DATA_MISSING,
+            format!(
+                "PersistentVolumeClaim {name} held this claim's data and is gone; restore it under the same name with its annotations, or delete this claim and create it anew to begin with an empty database"
+            ),
+        ),
+        Some((child, _)) if child.deleting && !expected => (
+            reason::WAITING_FOR_REMOVAL,
+            format!(
+                "PersistentVolumeClaim {name} of a former claim is being removed; a new one is made when it is gone, nothing to do but wait"
+            ),
+        ),
         Some((child, _)) if child.deleting => (
             reason::VOLUME_TERMINATING,
             format!(
@@ -221,21 +240,32 @@ fn data_missing(input: &Input<'_>, plan: &mut Plan) -> bool {
                 id.pod(crate::claim::FIRST_MEMBER)
             ),
         ),
-        None if input.initialized_before => (
+        // An agent that is told nothing takes an empty volume for a new one.
+        Some((_, volume)) if input.initialized_before && !volume.is_initialized() && !runs => (
             reason::DATA_MISSING,
             format!(
-                "PersistentVolumeClaim {name} held this claim's data and is gone; restore it under the same name with its annotations, or delete this claim and create it anew to begin with an empty database"
+                "PersistentVolumeClaim {name} does not say any more that it holds this claim's data; restore its annotation {}, or the volume that had it. Nothing is started, because an empty volume would be taken for a new one",
+                key::IDENTITY
             ),
         ),
-        _ => return false,
+        Some((_, volume)) => other_class(&name, volume.storage_class.as_ref()?, claim)?,
     };
-    plan.blocked.push(Blocked {
+    Some(Blocked {
         condition: kind::STORAGE_READY,
         reason,
         message,
-    });
-    plan.requeue = Some(LOOK_AGAIN);
-    true
+    })
+}
+
+/// The class of a volume can never be changed; the API server would refuse the apply again and again.
+fn other_class(name: &str, has: &str, claim: &Claim) -> Option<(&'static str, String)> {
+    let asked = claim.storage_class.as_deref().filter(|asked| *asked != has)?;
+    Some((
+        reason::DATA_MISMATCH,
+        format!(
+            "PersistentVolumeClaim {name} is of StorageClass {has:?}, and {asked:?} is asked for; create the claim again with spec.storageClassName {has:?}, or under another name"
+        ),
+    ))
 }
 
 fn objects(input: &Input<'_>, plan: &mut Plan) {
@@ -318,36 +348,40 @@ fn drifted(child: &Child, object: &Object, plan: &mut Plan) -> bool {
     }
 }
 
-/// A marker can be made once its Secret's UID is known; until then another pass follows.
+/// A marker says that its Secret needs no look: as long as one is missing, every pass reads both. So it can be
+/// made once its Secret's UID is known, and the admin Secret's is made once nothing waits for that Secret.
 fn markers(input: &Input<'_>, plan: &mut Plan) {
     let Input { claim, observed, .. } = input;
+    let waiting = plan
+        .blocked
+        .iter()
+        .any(|it| it.condition == kind::CREDENTIALS_READY);
     let pairs = [
-        (Slot::AdminMarker, &observed.admin),
-        (Slot::AppMarker, &observed.app),
+        (Slot::AdminSecret, Slot::AdminMarker, &observed.admin),
+        (Slot::AppSecret, Slot::AppMarker, &observed.app),
     ];
-    for (slot, state) in pairs {
-        match (observed.slot(&claim.id, slot), state) {
+    for (secret, slot, state) in pairs {
+        let child = observed.slot(&claim.id, slot);
+        let uid = match (state, child.map(|it| &it.detail)) {
             (
-                None,
-                observed::SecretState::Present {
+                SecretState::Present {
                     uid, deleting: false, ..
                 },
-            ) => {
-                plan.steps.push(Step::Create(marker(claim, slot, uid)));
+                _,
+            )
+            | (SecretState::Unread, Some(Detail::Marker { secret_uid: uid })) => uid,
+            (SecretState::Absent, None) => {
+                // Its UID is known to the next pass, if this one makes it.
+                plan.again |= plan
+                    .steps
+                    .iter()
+                    .any(|step| matches!(step, Step::Create(object) if object.slot == secret));
+                continue;
             }
-            (None, observed::SecretState::Absent) => plan.again = true,
-            (Some(child), observed::SecretState::Present { uid, .. }) => {
-                // The Secret was deleted and made again before the garbage collector came by.
-                let current = matches!(&child.detail, Detail::Marker { secret_uid } if secret_uid == uid);
-                if !current && !child.deleting {
-                    let object = marker(claim, slot, uid);
-                    plan.steps.push(Step::Apply {
-                        object,
-                        uid: child.uid.clone(),
-                    });
-                }
-            }
-            _ => {}
+            _ => continue,
+        };
+        if slot != Slot::AdminMarker || !waiting {
+            settle(input, plan, &marker(claim, slot, uid));
         }
     }
 }
@@ -356,7 +390,6 @@ fn markers(input: &Input<'_>, plan: &mut Plan) {
 fn pod_labels(input: &Input<'_>, plan: &mut Plan) {
     let team = &input.claim.team;
     if let Some((child, _)) = input.observed.pod(&input.claim.id)
-        && child.ownership == Ownership::Ours
         && !child.deleting
         && child.team.as_ref() != Some(team)
     {

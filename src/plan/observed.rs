@@ -214,6 +214,13 @@ impl std::fmt::Debug for SecretState {
     }
 }
 
+impl Volume {
+    /// Whether its record says that it holds data.
+    pub fn is_initialized(&self) -> bool {
+        self.identity.as_ref().is_some_and(|it| it.initialized.is_some())
+    }
+}
+
 impl Observed {
     /// The object of a kind and name.
     pub fn find(&self, kind: Kind, name: &str) -> Option<&Child> {
@@ -239,8 +246,8 @@ impl Observed {
     /// The Pod of the first member, if it is ours.
     pub fn pod(&self, id: &crate::claim::ClaimId) -> Option<(&Child, &Pod)> {
         let child = self.find(Kind::Pod, &id.pod(crate::claim::FIRST_MEMBER))?;
-        match &child.detail {
-            Detail::Pod(pod) => Some((child, pod)),
+        match (&child.ownership, &child.detail) {
+            (Ownership::Ours, Detail::Pod(pod)) => Some((child, pod)),
             _ => None,
         }
     }

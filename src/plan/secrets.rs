@@ -1,13 +1,18 @@
 //! Credentials: a password is made once, goes first to the agent, and to applications only once the database
 //! knows it. What is missing, empty or unreadable never changes a password. Pure.
 
+use std::time::Duration;
+
 use crate::api::condition::{kind, reason};
 use crate::api::protocol::Credentials;
 use crate::claim::Claim;
 use crate::render::{Object, Slot};
 
 use super::observed::{Observed, SecretState};
-use super::{Blocked, Input, Plan, Step};
+use super::{Blocked, Input, LOOK_AGAIN, Plan, Step};
+
+/// Pause before looking again whether the database knows a password; its report says so sooner.
+const PENDING: Duration = Duration::from_secs(5);
 
 /// The credentials that both Secrets are rendered from: those of the admin Secret; without one, the binding
 /// Secret's password where the database was never initialised, else `fresh`. `None`: nothing is to be written in
@@ -47,18 +52,19 @@ pub(super) fn steps(input: &Input<'_>, plan: &mut Plan) {
     } = observed.admin
     {
         plan.blocked.push(unreadable(claim));
+        plan.requeue = Some(LOOK_AGAIN);
         return;
     }
     let Some(secrets) = &desired.secrets else { return };
-    settle(&observed.admin, &secrets.admin, plan);
+    plan.steps.extend(settle(&observed.admin, &secrets.admin));
+    let Some(step) = settle(&observed.app, &secrets.app) else {
+        return;
+    };
     // Applications get a password when the database knows it, or will from its first moment on.
-    let never_initialized = claim.identity.initialized.is_none()
-        && observed
-            .any_report(&claim.id)
-            .is_none_or(|r| r.initialized.is_none());
-    let applied = observed
-        .any_report(&claim.id)
-        .map_or(0, |report| report.applied.credentials);
+    let report = observed.any_report(&claim.id);
+    let never_initialized =
+        claim.identity.initialized.is_none() && report.is_none_or(|it| it.initialized.is_none());
+    let applied = report.map(|it| it.applied.credentials);
     let wanted = match &observed.admin {
         SecretState::Present {
             credentials: Some(credentials),
@@ -66,36 +72,34 @@ pub(super) fn steps(input: &Input<'_>, plan: &mut Plan) {
         } => Some(credentials.generation),
         _ => None,
     };
-    if never_initialized || wanted == Some(applied) {
-        settle(&observed.app, &secrets.app, plan);
-    } else if !matches!(observed.app, SecretState::Unread) {
-        plan.blocked.push(Blocked {
-            condition: kind::CREDENTIALS_READY,
-            reason: reason::CREDENTIALS_PENDING,
-            message: format!(
-                "the database does not know the newest password yet; Secret {} follows as soon as it does",
-                claim.id.app_secret()
-            ),
-        });
-        plan.requeue = Some(std::time::Duration::from_secs(5));
+    if never_initialized || (wanted.is_some() && wanted == applied) {
+        plan.steps.push(step);
+        return;
     }
+    plan.blocked.push(Blocked {
+        condition: kind::CREDENTIALS_READY,
+        reason: reason::CREDENTIALS_PENDING,
+        message: format!(
+            "the database does not know the newest password yet; Secret {} follows as soon as it does",
+            claim.id.app_secret()
+        ),
+    });
+    plan.requeue = Some(PENDING);
 }
 
-fn settle(state: &SecretState, object: &Object, plan: &mut Plan) {
+fn settle(state: &SecretState, object: &Object) -> Option<Step> {
     match state {
-        SecretState::Absent => plan.steps.push(Step::Create(object.clone())),
+        SecretState::Absent => Some(Step::Create(object.clone())),
         SecretState::Present {
             uid,
             deleting: false,
             applied,
             ..
-        } if applied.as_deref() != Some(object.applied.as_str()) => {
-            plan.steps.push(Step::Apply {
-                object: object.clone(),
-                uid: uid.clone(),
-            });
-        }
-        SecretState::Present { .. } | SecretState::Unread => {}
+        } if applied.as_deref() != Some(object.applied.as_str()) => Some(Step::Apply {
+            object: object.clone(),
+            uid: uid.clone(),
+        }),
+        SecretState::Present { .. } | SecretState::Unread => None,
     }
 }
 

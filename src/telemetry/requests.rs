@@ -140,6 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn verb_and_kind_follow_from_the_request_line() {
         let apply = "application/apply-patch+yaml";
         for (method, uri, content, expected) in [

@@ -1,0 +1,329 @@
+//! What is found decides what is done: the table of the API's section on deletion, row by row, and the states
+//! beside it in which data could be lost.
+
+use dbclaim::plan::observed::{Detail, Ownership, SecretState};
+use dbclaim::render::{Kind, Slot};
+use insta::assert_snapshot;
+use serde_json::Value;
+
+use crate::cluster::{Cluster, Reads, password};
+
+const TAKEN: &str = "blocked Accepted: NameTaken\nagain in 30s";
+const MISSING: &str = "blocked StorageReady: DataMissing\nagain in 30s";
+
+/// A claim that was deleted under Retain and is created again, after everything that had an owner is gone.
+fn undelete() -> Cluster {
+    let mut cluster = Cluster::ready();
+    cluster.recreate();
+    cluster.collect_former();
+    cluster
+}
+
+#[test]
+fn nothing_there_makes_a_new_database() {
+    let mut cluster = Cluster::new();
+    let first = cluster.pass();
+    assert_snapshot!(first.text(), @r"
+    create Volume Service MembersService Config Report ServiceAccount Role RoleBinding AdminSecret AppSecret
+    again at once
+    ");
+    cluster.carry_out(&first.plan);
+    let second = cluster.pass();
+    assert_snapshot!(second.text(), @"create StatefulSet AdminMarker AppMarker");
+    cluster.carry_out(&second.plan);
+    assert_snapshot!(cluster.pass().text(), @"nothing");
+    assert_eq!(password(&cluster.admin), password(&cluster.app));
+}
+
+#[test]
+fn the_record_of_a_new_volume_learns_what_the_agent_initialised() {
+    let mut cluster = Cluster::new();
+    cluster.settle();
+    cluster.controllers();
+    assert_eq!(
+        cluster.member_config().unwrap().volumes[&1].system_identifier,
+        None
+    );
+    cluster.agent();
+    assert_snapshot!(cluster.pass().text(), @"apply Volume Config");
+    cluster.settle();
+    let system = cluster
+        .record()
+        .unwrap()
+        .initialized
+        .clone()
+        .unwrap()
+        .system_identifier;
+    let expected = cluster.member_config().unwrap().volumes[&1]
+        .system_identifier
+        .clone();
+    assert_eq!(
+        expected,
+        Some(system),
+        "from now on an empty volume is not taken for a new one"
+    );
+}
+
+#[test]
+fn no_volume_and_secrets_of_ours_make_a_new_database_with_that_password() {
+    let mut cluster = undelete();
+    cluster.remove(Slot::Volume);
+    let before = password(&cluster.admin).map(str::to_owned);
+    assert_snapshot!(cluster.pass().text(), @r"
+    create Volume Service MembersService Config Report ServiceAccount Role RoleBinding
+    again at once
+    ");
+    cluster.live();
+    assert_eq!(password(&cluster.admin), before.as_deref());
+    assert_eq!(password(&cluster.app), before.as_deref());
+}
+
+#[test]
+fn no_volume_and_only_the_binding_secret_of_ours_make_a_new_database_with_that_password() {
+    let mut cluster = undelete();
+    cluster.remove(Slot::Volume);
+    cluster.remove(Slot::AdminSecret);
+    cluster.controllers();
+    let before = password(&cluster.app).map(str::to_owned);
+    cluster.live();
+    assert_eq!(password(&cluster.admin), before.as_deref());
+    assert_eq!(password(&cluster.app), before.as_deref());
+}
+
+#[test]
+fn a_foreign_secret_is_a_name_that_is_taken() {
+    for slot in [Slot::AdminSecret, Slot::AppSecret] {
+        let mut cluster = Cluster::new();
+        *cluster.secret(slot).unwrap() = SecretState::Present {
+            uid: "theirs".into(),
+            ownership: Ownership::Foreign,
+            credentials: None,
+            deleting: false,
+            applied: None,
+        };
+        assert_eq!(cluster.pass().text(), TAKEN, "{slot:?}");
+    }
+}
+
+#[test]
+fn our_volume_and_our_secrets_are_served_again() {
+    let mut cluster = undelete();
+    let before = (password(&cluster.app).map(str::to_owned), cluster.data.clone());
+    assert_snapshot!(cluster.pass().text(), @"create Service MembersService Config Report ServiceAccount Role RoleBinding StatefulSet");
+    let expected = cluster
+        .record()
+        .unwrap()
+        .initialized
+        .clone()
+        .unwrap()
+        .system_identifier;
+    cluster.live();
+    assert_eq!(
+        cluster.member_config().unwrap().volumes[&1].system_identifier,
+        Some(expected)
+    );
+    assert_eq!((password(&cluster.app).map(str::to_owned), cluster.data), before);
+}
+
+#[test]
+fn an_undelete_that_reads_the_secrets_changes_neither() {
+    let mut cluster = undelete();
+    cluster.reads = Reads::Always;
+    assert_snapshot!(cluster.pass().text(), @"create Service MembersService Config Report ServiceAccount Role RoleBinding StatefulSet");
+}
+
+#[test]
+fn our_volume_without_secrets_is_served_with_new_passwords() {
+    let mut cluster = undelete();
+    let before = password(&cluster.app).map(str::to_owned);
+    cluster.remove(Slot::AdminSecret);
+    cluster.remove(Slot::AppSecret);
+    cluster.controllers();
+    assert_snapshot!(cluster.pass().text(), @r"
+    create Service MembersService Config Report ServiceAccount Role RoleBinding StatefulSet AdminSecret
+    blocked CredentialsReady: CredentialsPending
+    again at once
+    again in 5s
+    ");
+    cluster.settle();
+    assert_eq!(
+        cluster.app,
+        SecretState::Absent,
+        "the database does not know a password yet"
+    );
+    cluster.live();
+    assert_eq!(password(&cluster.app), password(&cluster.admin));
+    assert_ne!(password(&cluster.app), before.as_deref());
+}
+
+#[test]
+fn our_volume_found_empty_is_never_initialised_again() {
+    let mut cluster = undelete();
+    cluster.data.clear();
+    cluster.live();
+    let report = cluster.report().unwrap().clone();
+    assert_eq!(report.trouble.unwrap().reason, "DataMissing");
+    assert!(cluster.data.is_empty(), "{:?}", cluster.data);
+    assert_snapshot!(cluster.pass().text(), @"nothing");
+}
+
+#[test]
+fn our_volume_that_was_never_initialised_is() {
+    let mut cluster = undelete();
+    cluster.data.clear();
+    cluster.record().unwrap().initialized = None;
+    cluster.live();
+    assert_eq!(cluster.data.len(), 1);
+}
+
+#[test]
+fn another_engine_or_major_version_is_refused() {
+    let mut cluster = undelete();
+    cluster.record().unwrap().major = "18".into();
+    cluster.spec.version = Some("17".into());
+    assert_snapshot!(cluster.pass().text(), @"refused: the volume orders-db-1 holds postgres 18 of shop/orders, and postgres 17 is asked for; create the claim with what the volume holds, or under another name");
+    let mut cluster = undelete();
+    cluster.record().unwrap().engine = "mysql".into();
+    assert_snapshot!(cluster.pass().text(), @"refused: the volume orders-db-1 holds mysql 17 of shop/orders, and postgres 17 is asked for; create the claim with what the volume holds, or under another name");
+}
+
+#[test]
+fn a_volume_in_another_class_is_blocked_instead_of_refused_by_the_api_server() {
+    let mut cluster = undelete();
+    cluster.spec.storage_class_name = Some("fast".into());
+    assert_snapshot!(cluster.pass().text(), @r"
+    blocked StorageReady: DataMismatch
+    again in 30s
+    ");
+}
+
+#[test]
+fn any_foreign_object_is_a_name_that_is_taken_and_nothing_is_made() {
+    for slot in Slot::ALL {
+        if slot.kind() == Kind::Secret {
+            continue;
+        }
+        let mut cluster = Cluster::new();
+        cluster.foreign(slot);
+        assert_eq!(cluster.pass().text(), TAKEN, "{slot:?}");
+        let mut cluster = Cluster::ready();
+        cluster.foreign(slot);
+        assert_eq!(cluster.pass().text(), TAKEN, "{slot:?}");
+    }
+}
+
+#[test]
+fn a_former_claims_objects_are_waited_for() {
+    let mut cluster = Cluster::ready();
+    cluster.recreate();
+    let pass = cluster.pass();
+    assert!(pass.plan.steps.is_empty(), "{}", pass.text());
+    let reasons: Vec<_> = pass.plan.blocked.iter().map(|it| it.reason).collect();
+    assert_eq!(
+        reasons, ["WaitingForRemoval"; 8],
+        "all but volume, Secrets and their markers"
+    );
+    cluster.collect_former();
+    cluster.live();
+    assert_eq!(cluster.data.len(), 1);
+}
+
+#[test]
+fn a_volume_that_is_gone_after_initialisation_is_never_made_anew() {
+    let mut cluster = Cluster::ready();
+    cluster.remove(Slot::Volume);
+    assert_eq!(cluster.pass().text(), MISSING);
+    cluster.remove(Slot::StatefulSet);
+    cluster.controllers();
+    assert_eq!(cluster.pass().text(), MISSING);
+}
+
+#[test]
+fn a_volume_that_is_gone_before_the_status_tells_of_its_data_is_never_made_anew() {
+    let mut cluster = Cluster::ready();
+    cluster.said_initialized = false;
+    cluster.remove(Slot::Volume);
+    assert_eq!(cluster.pass().text(), MISSING);
+}
+
+#[test]
+fn a_volume_that_is_gone_before_it_was_initialised_is_made_anew() {
+    let mut cluster = Cluster::new();
+    cluster.settle();
+    cluster.remove(Slot::Volume);
+    assert_snapshot!(cluster.pass().text(), @r"
+    create Volume
+    again at once
+    ");
+}
+
+#[test]
+fn a_volume_of_ours_without_the_record_of_its_data_is_not_taken_for_a_new_one() {
+    // Somebody restored an empty volume under the name, or removed the annotation while nothing ran.
+    for lost in [
+        |it: &mut Cluster| it.record().unwrap().initialized = None,
+        |it: &mut Cluster| {
+            let Detail::Volume(volume) = &mut it.volume().unwrap().child.detail else {
+                panic!()
+            };
+            volume.identity = None;
+        },
+    ] {
+        let mut cluster = Cluster::ready();
+        cluster.remove(Slot::StatefulSet);
+        cluster.controllers();
+        lost(&mut cluster);
+        assert_eq!(cluster.pass().text(), MISSING);
+    }
+}
+
+#[test]
+fn a_record_that_is_lost_while_the_agent_runs_is_written_again() {
+    let mut cluster = Cluster::ready();
+    let before = cluster.record().unwrap().clone();
+    cluster.edit(Slot::Volume, |it| {
+        it["metadata"]["annotations"]["platform.acme.com/identity"] = Value::Null;
+    });
+    let Detail::Volume(volume) = &mut cluster.volume().unwrap().child.detail else {
+        panic!()
+    };
+    volume.identity = None;
+    assert_snapshot!(cluster.pass().text(), @"apply Volume");
+    cluster.settle();
+    assert_eq!(*cluster.record().unwrap(), before);
+}
+
+#[test]
+fn a_volume_that_is_being_deleted_is_never_used() {
+    let mut cluster = Cluster::ready();
+    cluster.volume().unwrap().child.deleting = true;
+    assert_snapshot!(cluster.pass().text(), @r"
+    blocked StorageReady: VolumeTerminating
+    again in 30s
+    ");
+    cluster.remove(Slot::StatefulSet);
+    assert_snapshot!(cluster.pass().text(), @r"
+    blocked StorageReady: VolumeTerminating
+    again in 30s
+    ");
+}
+
+#[test]
+fn a_former_claims_volume_on_its_way_out_is_waited_for() {
+    let mut cluster = undelete();
+    cluster.volume().unwrap().child.deleting = true;
+    assert_snapshot!(cluster.pass().text(), @r"
+    blocked StorageReady: WaitingForRemoval
+    again in 30s
+    ");
+    cluster.controllers();
+    cluster.live();
+    assert_eq!(cluster.data.len(), 1);
+}
+
+#[test]
+fn a_claim_that_is_gone_gets_nothing_that_would_outlive_it() {
+    let mut cluster = Cluster::new();
+    cluster.claim_gone = true;
+    assert_snapshot!(cluster.pass().text(), @"nothing");
+}

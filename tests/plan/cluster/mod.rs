@@ -1,0 +1,337 @@
+//! A model of what surrounds the planner: an API server that holds one claim's objects and refuses what the
+//! real one refuses, the controllers and the agent that work on them, and the operator's own pass.
+//!
+//! A test brings it into a state, asks for a pass and reads the plan. It panics at a write that a real API
+//! server would answer with an error, so that a plan which needs luck does not go unnoticed.
+
+mod server;
+mod text;
+mod world;
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
+
+use dbclaim::api::protocol::{Credentials, FORMAT, Identity, MemberConfig, Report};
+use dbclaim::api::v1::DatabaseClaimSpec;
+use dbclaim::claim::{Claim, ClaimId};
+use dbclaim::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState};
+use dbclaim::plan::{self, Input, Plan};
+use dbclaim::render::{Desired, Kind, Settings, Slot, render};
+use dbclaim::validate::{References, Violations, validate};
+use serde_json::{Value, json};
+
+pub use server::{secret, stored};
+pub use world::silent;
+
+/// Fingerprint of the fields that our own writes leave behind.
+pub const OURS: u64 = 1;
+/// Fingerprint after somebody else's edit.
+pub const EDITED: u64 = 2;
+/// More passes than this without peace are a loop.
+pub const PATIENCE: usize = 4;
+
+/// One claim and all that there is of it.
+#[derive(Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that do not depend on each other"
+)]
+pub struct Cluster {
+    pub id: ClaimId,
+    pub spec: DatabaseClaimSpec,
+    pub settings: Settings,
+    /// Whether the claim's status says that data was created.
+    pub said_initialized: bool,
+    pub has_finalizer: bool,
+    /// Whether the claim has a deletionTimestamp.
+    pub deleting: bool,
+    /// Whether a quorum read finds the claim gone.
+    pub claim_gone: bool,
+    pub objects: Vec<Stored>,
+    pub admin: SecretState,
+    pub app: SecretState,
+    pub reads: Reads,
+    /// Fingerprints that the operator knows; forgotten when it restarts.
+    pub trusted: HashSet<(Slot, u64)>,
+    /// Whether the kernel has randomness to give for a new password.
+    pub random: bool,
+    /// What stands on the volumes: system identifier by UID of the PVC.
+    pub data: BTreeMap<String, String>,
+    serial: u64,
+}
+
+/// When the Secrets are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// As in every ordinary pass.
+    WhereAMarkerIsMissing,
+    /// As at a resync, and in the first pass after a failed POST.
+    Always,
+    /// Never; no ordinary pass does this, and it must do no harm.
+    Never,
+}
+
+/// An object as the API server has it.
+#[derive(Clone)]
+pub struct Stored {
+    pub child: Child,
+    pub body: Value,
+    pub fingerprint: u64,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let deleting = if self.deleting { ", deleting" } else { "" };
+        writeln!(f, "{:?}{deleting}, finalizer {}", self.spec, self.has_finalizer)?;
+        writeln!(
+            f,
+            "gone {}, said initialised {}, reads {:?}, random {}, trusted {}",
+            self.claim_gone,
+            self.said_initialized,
+            self.reads,
+            self.random,
+            self.trusted.len()
+        )?;
+        for secret in [&self.admin, &self.app] {
+            match secret {
+                SecretState::Present {
+                    uid,
+                    ownership,
+                    credentials,
+                    deleting,
+                    applied,
+                } => writeln!(
+                    f,
+                    "{uid}: {ownership:?}, {credentials:?}, deleting {deleting}, applied {applied:?}"
+                )?,
+                other => writeln!(f, "{other:?}")?,
+            }
+        }
+        for Stored {
+            child, fingerprint, ..
+        } in &self.objects
+        {
+            writeln!(f, "{child:?}, fingerprint {fingerprint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One pass: what it saw and what it wants.
+pub struct Pass {
+    pub observed: Observed,
+    pub resolved: Result<Claim, Violations>,
+    pub plan: Plan,
+}
+
+impl Cluster {
+    /// A claim that was created a moment ago.
+    pub fn new() -> Self {
+        let spec = json!({"engine": "postgres", "size": "small", "team": "checkout"});
+        Self {
+            id: ClaimId {
+                namespace: "shop".into(),
+                name: "orders".into(),
+                uid: "claim-1".into(),
+            },
+            spec: serde_json::from_value(spec).unwrap(),
+            settings: Settings {
+                agent_image: "registry.acme.com/dbclaim:0.1.0".into(),
+                pull_secrets: vec![],
+            },
+            said_initialized: false,
+            has_finalizer: false,
+            deleting: false,
+            claim_gone: false,
+            objects: vec![],
+            admin: SecretState::Absent,
+            app: SecretState::Absent,
+            reads: Reads::WhereAMarkerIsMissing,
+            trusted: HashSet::new(),
+            random: true,
+            data: BTreeMap::new(),
+            serial: 0,
+        }
+    }
+
+    /// A claim that serves.
+    pub fn ready() -> Self {
+        let mut cluster = Self::new();
+        cluster.live();
+        cluster
+    }
+
+    /// The operator, the controllers and the agent work until nobody has anything left to do.
+    pub fn live(&mut self) {
+        for _ in 0..3 {
+            self.settle();
+            self.controllers();
+            self.agent();
+        }
+        self.settle();
+        self.said_initialized = self.record().is_some_and(|it| it.initialized.is_some());
+    }
+
+    /// The operator works until it has nothing left to do. Returns the number of passes that wrote.
+    pub fn settle(&mut self) -> usize {
+        let mut log = String::new();
+        for writes in 0..=PATIENCE {
+            let pass = self.pass();
+            if pass.plan.steps.is_empty() {
+                assert!(
+                    !pass.plan.again,
+                    "a pass without a write asks for another at once"
+                );
+                return writes;
+            }
+            writeln!(log, "{}", pass.text()).unwrap();
+            self.carry_out(&pass.plan);
+        }
+        panic!("no peace after {PATIENCE} passes:\n{log}");
+    }
+
+    /// One pass.
+    pub fn pass(&self) -> Pass {
+        let observed = self.observed();
+        let resolved = validate(&self.id, &self.spec, &references(&self.id, &observed));
+        let plan = match (&resolved, self.deleting) {
+            (_, true) => plan::teardown(&self.id, self.spec.deletion_policy, self.has_finalizer, &observed),
+            (Ok(claim), false) => plan::plan(Input {
+                claim,
+                desired: &self.desired(claim, &observed),
+                observed: &observed,
+                initialized_before: self.said_initialized,
+                has_finalizer: self.has_finalizer,
+            }),
+            (Err(_), false) => Plan::default(),
+        };
+        Pass {
+            observed,
+            resolved,
+            plan,
+        }
+    }
+
+    /// What a pass sees.
+    pub fn observed(&self) -> Observed {
+        let marked = |slot| self.slot(slot).is_some_and(|it| !it.child.deleting);
+        let read = match self.reads {
+            Reads::Always => true,
+            Reads::Never => false,
+            Reads::WhereAMarkerIsMissing => {
+                self.deleting || !marked(Slot::AdminMarker) || !marked(Slot::AppMarker)
+            }
+        };
+        let secret = |state: &SecretState| {
+            if read { state.clone() } else { SecretState::Unread }
+        };
+        Observed {
+            children: self.objects.iter().map(|it| self.child(it)).collect(),
+            admin: secret(&self.admin),
+            app: secret(&self.app),
+            claim_gone: self.claim_gone,
+        }
+    }
+
+    fn child(&self, stored: &Stored) -> Child {
+        let slot = Slot::ALL
+            .into_iter()
+            .find(|it| it.kind() == stored.child.kind && it.name(&self.id) == stored.child.name);
+        let known = slot.is_none_or(|slot| self.trusted.contains(&(slot, stored.fingerprint)));
+        let integrity = if known || stored.child.ownership != Ownership::Ours {
+            Integrity::Known(stored.fingerprint)
+        } else {
+            let mut live = stored.body.clone();
+            live["metadata"]["uid"] = json!(stored.child.uid);
+            Integrity::Unknown(stored.fingerprint, Box::new(live))
+        };
+        Child {
+            integrity,
+            ..stored.child.clone()
+        }
+    }
+
+    /// What shall be.
+    pub fn desired(&self, claim: &Claim, observed: &Observed) -> Desired {
+        let reported = observed
+            .current_report(&self.id)
+            .and_then(|it| it.initialized.clone());
+        let initialized = claim.identity.initialized.clone().or(reported);
+        let fresh = Credentials {
+            v: FORMAT,
+            generation: 100 + self.serial,
+            password: format!("password-{}", self.serial),
+        };
+        let fresh = self.random.then_some(fresh);
+        let credentials = plan::credentials(observed, fresh, initialized.is_some());
+        render(claim, &self.settings, credentials.as_ref(), initialized.as_ref())
+    }
+
+    pub fn slot(&self, slot: Slot) -> Option<&Stored> {
+        let name = slot.name(&self.id);
+        let mut objects = self.objects.iter();
+        objects.find(|it| it.child.kind == slot.kind() && it.child.name == name)
+    }
+
+    pub fn volume(&mut self) -> Option<&mut Stored> {
+        let mut objects = self.objects.iter_mut();
+        objects.find(|it| matches!(it.child.detail, Detail::Volume(_)))
+    }
+
+    pub fn pod(&mut self) -> Option<&mut Stored> {
+        self.objects.iter_mut().find(|it| it.child.kind == Kind::Pod)
+    }
+
+    /// The record on the volume.
+    pub fn record(&mut self) -> Option<&mut Identity> {
+        match &mut self.volume()?.child.detail {
+            Detail::Volume(volume) => volume.identity.as_mut(),
+            _ => None,
+        }
+    }
+
+    pub fn report(&self) -> Option<&Report> {
+        match &self.slot(Slot::Report)?.child.detail {
+            Detail::Report(report) => report.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What the agent is told.
+    pub fn member_config(&self) -> Option<MemberConfig> {
+        let file = &self.slot(Slot::Config)?.body["data"]["member.json"];
+        serde_json::from_str(file.as_str()?).ok()
+    }
+}
+
+fn references(id: &ClaimId, observed: &Observed) -> References {
+    let volume = observed.volume(id).map(|(_, volume)| volume);
+    References {
+        identity: volume.and_then(|it| it.identity.clone()),
+        storage: volume.and_then(|it| it.requested.max(it.capacity)),
+    }
+}
+
+/// An object about which there is nothing to say but whose it is.
+pub fn blank(ownership: Ownership) -> Child {
+    Child {
+        kind: Kind::Pod,
+        name: String::new(),
+        uid: String::new(),
+        resource_version: "1".into(),
+        ownership,
+        deleting: false,
+        applied: None,
+        integrity: Integrity::Known(0),
+        team: None,
+        detail: Detail::None,
+    }
+}
+
+/// The password in a Secret.
+pub fn password(state: &SecretState) -> Option<&str> {
+    match state {
+        SecretState::Present { credentials, .. } => credentials.as_ref().map(|it| it.password.as_str()),
+        _ => None,
+    }
+}

@@ -1,0 +1,218 @@
+//! The API server: takes writes, and panics at what the real one would refuse.
+
+use dbclaim::api::protocol::{Credentials, FORMAT};
+use dbclaim::api::{key, label};
+use dbclaim::claim::quantity::Bytes;
+use dbclaim::plan::observed::{Child, Detail, Ownership, SecretState, Volume};
+use dbclaim::plan::{Plan, Step};
+use dbclaim::render::{Kind, Object, Slot};
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::Value;
+
+use super::{Cluster, OURS, Stored, blank};
+
+impl Cluster {
+    /// Carries out a plan; panics at what the API server would refuse.
+    pub fn carry_out(&mut self, plan: &Plan) {
+        self.trusted.extend(plan.trusted.iter().copied());
+        for step in &plan.steps {
+            match step {
+                Step::Create(object) => self.create(object),
+                Step::Apply { object, uid } => self.apply(object, uid),
+                Step::Label {
+                    kind,
+                    name,
+                    uid,
+                    label: (_, value),
+                } => {
+                    let stored = self.stored(*kind, name);
+                    assert_eq!(stored.child.uid, *uid, "label of another {kind:?} {name}");
+                    stored.child.team = Some(value.clone());
+                }
+                Step::Delete { kind, name, uid, .. } => self.delete(*kind, name, uid),
+                Step::Finalizer { present } => {
+                    assert_ne!(self.has_finalizer, *present, "a finalizer that stands already");
+                    self.has_finalizer = *present;
+                }
+            }
+        }
+    }
+
+    fn create(&mut self, object: &Object) {
+        self.serial += 1;
+        let uid = format!("{:?}-{}", object.slot, self.serial);
+        if let Some(state) = self.secret(object.slot) {
+            assert_eq!(
+                *state,
+                SecretState::Absent,
+                "POST of {object:?}: it exists already"
+            );
+            *state = secret(object, uid);
+            return;
+        }
+        assert!(
+            self.slot(object.slot).is_none(),
+            "POST of {object:?}: it exists already"
+        );
+        self.trusted.insert((object.slot, OURS));
+        self.objects.push(stored(object, uid));
+    }
+
+    fn apply(&mut self, object: &Object, uid: &str) {
+        if let Some(state) = self.secret(object.slot) {
+            let SecretState::Present { uid: live, .. } = state else {
+                panic!("apply of {object:?}: there is none");
+            };
+            assert_eq!(live, uid, "apply of {object:?}: another object");
+            *state = secret(object, uid.to_owned());
+            return;
+        }
+        self.trusted.insert((object.slot, OURS));
+        let new = stored(object, uid.to_owned());
+        let old = self.stored(object.slot.kind(), &object.name);
+        assert_eq!(old.child.uid, uid, "apply of {object:?}: another object");
+        let detail = match (&old.child.detail, &new.child.detail) {
+            (Detail::Volume(old), Detail::Volume(new)) => Detail::Volume(Box::new(changed(old, new))),
+            (Detail::Report(report), _) => Detail::Report(report.clone()),
+            (_, new) => new.clone(),
+        };
+        *old = Stored {
+            child: Child {
+                detail,
+                deleting: old.child.deleting,
+                ..new.child
+            },
+            ..new
+        };
+    }
+
+    fn delete(&mut self, kind: Kind, name: &str, uid: &str) {
+        let in_use = self.objects.iter().any(|it| it.child.kind == Kind::Pod);
+        for slot in [Slot::AdminSecret, Slot::AppSecret] {
+            if kind == Kind::Secret && slot.name(&self.id) == name {
+                let state = self.secret(slot).unwrap();
+                assert_eq!(
+                    uid_of(state).as_deref(),
+                    Some(uid),
+                    "DELETE of another {kind:?} {name}"
+                );
+                *state = SecretState::Absent;
+                return;
+            }
+        }
+        let stored = self.stored(kind, name);
+        assert_eq!(stored.child.uid, uid, "DELETE of another {kind:?} {name}");
+        stored.child.deleting = true;
+        if kind != Kind::PersistentVolumeClaim || !in_use {
+            self.objects
+                .retain(|it| it.child.kind != kind || it.child.name != name);
+        }
+    }
+
+    pub fn secret(&mut self, slot: Slot) -> Option<&mut SecretState> {
+        match slot {
+            Slot::AdminSecret => Some(&mut self.admin),
+            Slot::AppSecret => Some(&mut self.app),
+            _ => None,
+        }
+    }
+
+    pub fn stored(&mut self, kind: Kind, name: &str) -> &mut Stored {
+        let found = self
+            .objects
+            .iter_mut()
+            .find(|it| it.child.kind == kind && it.child.name == name);
+        found.unwrap_or_else(|| panic!("there is no {kind:?} {name}"))
+    }
+}
+
+/// An object as the API server has it after our write.
+pub fn stored(object: &Object, uid: String) -> Stored {
+    let metadata = &object.body["metadata"];
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    assert_eq!(
+        metadata["labels"][label::MANAGED_BY],
+        label::MANAGER,
+        "{object:?}"
+    );
+    let detail = match object.slot {
+        Slot::StatefulSet => Detail::StatefulSet {
+            restart_hash: text(&metadata["annotations"][key::RESTART_HASH]),
+        },
+        Slot::Volume => Detail::Volume(Box::new(volume(object))),
+        Slot::AdminMarker | Slot::AppMarker => Detail::Marker {
+            secret_uid: text(&metadata["ownerReferences"][0]["uid"]).unwrap(),
+        },
+        _ => Detail::None,
+    };
+    Stored {
+        child: Child {
+            kind: object.slot.kind(),
+            name: object.name.clone(),
+            uid,
+            applied: text(&metadata["annotations"][key::APPLIED]),
+            team: text(&metadata["labels"][key::TEAM]),
+            detail,
+            ..blank(Ownership::Ours)
+        },
+        body: object.body.clone(),
+        fingerprint: OURS,
+    }
+}
+
+fn volume(object: &Object) -> Volume {
+    let record = &object.body["metadata"]["annotations"][key::IDENTITY];
+    let spec = &object.body["spec"];
+    Volume {
+        identity: serde_json::from_str(record.as_str().unwrap()).ok(),
+        bound: false,
+        requested: Bytes::parse(spec["resources"]["requests"]["storage"].as_str().unwrap()).ok(),
+        capacity: None,
+        storage_class: spec["storageClassName"].as_str().map(str::to_owned),
+    }
+}
+
+/// A volume after an apply. Panics at a change that the API server refuses.
+fn changed(old: &Volume, new: &Volume) -> Volume {
+    assert!(
+        new.requested >= old.requested,
+        "a volume cannot shrink: {old:?} to {new:?}"
+    );
+    if let (Some(old), Some(new)) = (&old.storage_class, &new.storage_class) {
+        assert_eq!(old, new, "the class of a volume cannot be changed");
+    }
+    Volume {
+        identity: new.identity.clone(),
+        requested: new.requested,
+        ..old.clone()
+    }
+}
+
+/// A Secret as it is read after our write.
+pub fn secret(object: &Object, uid: String) -> SecretState {
+    let secret: Secret = serde_json::from_value(object.body.clone()).unwrap();
+    let data = secret.data.unwrap();
+    let credentials = match data.get("credentials.json") {
+        Some(file) => serde_json::from_slice(&file.0).unwrap(),
+        None => Credentials {
+            v: FORMAT,
+            generation: 0,
+            password: String::from_utf8(data["password"].0.clone()).unwrap(),
+        },
+    };
+    SecretState::Present {
+        uid,
+        ownership: Ownership::Ours,
+        credentials: Some(credentials),
+        deleting: false,
+        applied: Some(object.applied.clone()),
+    }
+}
+
+/// UID of a Secret that is there.
+pub fn uid_of(state: &SecretState) -> Option<String> {
+    match state {
+        SecretState::Present { uid, .. } => Some(uid.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,314 @@
+//! What no state of the cluster leads to, and that every state comes to rest.
+
+use std::collections::BTreeSet;
+
+use dbclaim::api::protocol::Identity;
+use dbclaim::api::v1::DeletionPolicy;
+use dbclaim::plan::observed::{Detail, Ownership, SecretState};
+use dbclaim::plan::{Allowance, Plan, Step};
+use dbclaim::render::{Kind, Object, Slot};
+use proptest::prelude::*;
+
+use crate::cluster::{Cluster, PATIENCE, Pass, Reads, password, secret};
+use crate::sketch;
+
+/// What holds for every pass, whatever it finds.
+struct Law {
+    name: &'static str,
+    holds: fn(&Cluster, &Pass) -> bool,
+}
+
+macro_rules! laws {
+    ($($name:ident),* $(,)?) => { [$(Law { name: stringify!($name), holds: $name }),*] };
+}
+
+const LAWS: [Law; 13] = laws![
+    nothing_is_deleted_but_at_the_deletion_of_a_claim_whose_policy_is_delete,
+    what_was_not_observed_is_created_and_the_rest_is_written_by_its_uid_if_it_is_ours,
+    what_was_not_read_is_not_written,
+    no_object_is_written_twice_in_a_wave,
+    no_volume_is_made_where_data_was_ever_created,
+    no_workload_is_made_on_a_volume_that_lost_its_record,
+    the_workload_is_made_only_on_a_volume_that_is_ours_and_stays,
+    the_record_of_a_volume_never_forgets,
+    the_pod_template_changes_only_with_a_new_workload,
+    a_claim_that_goes_is_paused_refused_or_gone_gets_nothing,
+    a_claim_is_let_go_only_when_all_of_its_data_is,
+    a_password_that_is_unreadable_or_in_use_is_not_changed,
+    applications_get_a_password_only_when_the_database_knows_it,
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 768, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_state_leads_to_a_step_that_breaks_a_law(cluster in sketch::cluster()) {
+        let pass = cluster.pass();
+        check(&cluster, &pass)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_state_comes_to_rest(mut cluster in sketch::cluster()) {
+        rest(&mut cluster)?;
+    }
+
+    #[test]
+    fn every_life_comes_to_rest_with_one_password(mut cluster in sketch::cluster()) {
+        cluster.reads = Reads::WhereAMarkerIsMissing;
+        for _ in 0..4 {
+            rest(&mut cluster)?;
+            cluster.controllers();
+            cluster.agent();
+        }
+        rest(&mut cluster)?;
+        cluster.reads = Reads::Always;
+        let serves = cluster.report().is_some_and(|it| it.write_test.is_some());
+        if serves && !cluster.deleting && cluster.pass().plan == Plan::default() && !cluster.claim_gone {
+            prop_assert!(password(&cluster.admin).is_some());
+            prop_assert_eq!(password(&cluster.admin), password(&cluster.app));
+        }
+    }
+}
+
+/// Passes until nothing is left to do, each under the laws.
+fn rest(cluster: &mut Cluster) -> Result<(), TestCaseError> {
+    let mut log = Vec::new();
+    for _ in 0..=PATIENCE {
+        let pass = cluster.pass();
+        check(cluster, &pass)?;
+        if pass.plan.steps.is_empty() {
+            prop_assert!(
+                !pass.plan.again,
+                "a pass without a write asks for another at once: {}",
+                pass.text()
+            );
+            return Ok(());
+        }
+        log.push(pass.text());
+        cluster.carry_out(&pass.plan);
+    }
+    Err(TestCaseError::fail(format!(
+        "no rest after {PATIENCE} passes:\n{}",
+        log.join("\n")
+    )))
+}
+
+fn check(cluster: &Cluster, pass: &Pass) -> Result<(), TestCaseError> {
+    for law in &LAWS {
+        prop_assert!((law.holds)(cluster, pass), "{}:\n{}", law.name, pass.text());
+    }
+    Ok(())
+}
+
+fn nothing_is_deleted_but_at_the_deletion_of_a_claim_whose_policy_is_delete(
+    cluster: &Cluster,
+    pass: &Pass,
+) -> bool {
+    pass.plan.steps.iter().all(|step| match step {
+        Step::Delete {
+            allowed_by: Allowance::DeletionPolicyDelete,
+            ..
+        } => {
+            cluster.deleting
+                && cluster.has_finalizer
+                && cluster.spec.deletion_policy == DeletionPolicy::Delete
+        }
+        _ => true,
+    })
+}
+
+fn what_was_not_observed_is_created_and_the_rest_is_written_by_its_uid_if_it_is_ours(
+    cluster: &Cluster,
+    pass: &Pass,
+) -> bool {
+    pass.plan.steps.iter().all(|step| {
+        let Some((kind, name)) = target(step) else {
+            return true;
+        };
+        let seen = seen(cluster, pass, kind, &name);
+        match step {
+            Step::Create(_) => seen.is_none(),
+            Step::Apply { uid, .. } | Step::Label { uid, .. } | Step::Delete { uid, .. } => {
+                seen == Some((uid.clone(), Ownership::Ours))
+            }
+            Step::Finalizer { .. } => true,
+        }
+    })
+}
+
+fn what_was_not_read_is_not_written(_: &Cluster, pass: &Pass) -> bool {
+    let states = [
+        (Slot::AdminSecret, &pass.observed.admin),
+        (Slot::AppSecret, &pass.observed.app),
+    ];
+    states
+        .into_iter()
+        .all(|(slot, state)| *state != SecretState::Unread || written(pass, slot).is_none())
+}
+
+fn no_object_is_written_twice_in_a_wave(_: &Cluster, pass: &Pass) -> bool {
+    let targets: Vec<_> = pass.plan.steps.iter().filter_map(target).collect();
+    targets.iter().collect::<BTreeSet<_>>().len() == targets.len()
+}
+
+fn no_volume_is_made_where_data_was_ever_created(cluster: &Cluster, pass: &Pass) -> bool {
+    let reported = cluster.report().is_some_and(|it| it.initialized.is_some());
+    !created(pass, Slot::Volume) || !(cluster.said_initialized || reported)
+}
+
+fn no_workload_is_made_on_a_volume_that_lost_its_record(cluster: &Cluster, pass: &Pass) -> bool {
+    let told = || {
+        let claim = pass.resolved.as_ref().unwrap();
+        let config = cluster.desired(claim, &pass.observed).config.body["data"]["member.json"].to_string();
+        config.contains("systemIdentifier")
+    };
+    !created(pass, Slot::StatefulSet) || !cluster.said_initialized || told()
+}
+
+fn the_workload_is_made_only_on_a_volume_that_is_ours_and_stays(cluster: &Cluster, pass: &Pass) -> bool {
+    let volume = pass.observed.volume(&cluster.id);
+    let usable = volume.is_some_and(|(child, _)| child.ownership == Ownership::Ours && !child.deleting);
+    !created(pass, Slot::StatefulSet) || usable
+}
+
+fn the_record_of_a_volume_never_forgets(cluster: &Cluster, pass: &Pass) -> bool {
+    let known = pass
+        .observed
+        .volume(&cluster.id)
+        .and_then(|(_, it)| it.identity.clone());
+    let (Some(known), Some(object)) = (known, written(pass, Slot::Volume)) else {
+        return true;
+    };
+    let text = object.body["metadata"]["annotations"]["platform.acme.com/identity"]
+        .as_str()
+        .unwrap();
+    let record: Identity = serde_json::from_str(text).unwrap();
+    record.volume_id == known.volume_id
+        && (known.initialized.is_none() || record.initialized == known.initialized)
+}
+
+fn the_pod_template_changes_only_with_a_new_workload(cluster: &Cluster, pass: &Pass) -> bool {
+    let (Ok(claim), Some(child)) = (&pass.resolved, pass.observed.slot(&cluster.id, Slot::StatefulSet))
+    else {
+        return true;
+    };
+    let wanted = || Some(cluster.desired(claim, &pass.observed).restart_hash);
+    written(pass, Slot::StatefulSet).is_none()
+        || child.detail
+            == (Detail::StatefulSet {
+                restart_hash: wanted(),
+            })
+}
+
+fn a_claim_that_goes_is_paused_refused_or_gone_gets_nothing(cluster: &Cluster, pass: &Pass) -> bool {
+    let mut steps = pass.plan.steps.iter();
+    if cluster.deleting {
+        return steps.all(|it| matches!(it, Step::Delete { .. } | Step::Finalizer { present: false }));
+    }
+    let idle = cluster.spec.paused || cluster.claim_gone || pass.resolved.is_err();
+    !idle || steps.next().is_none()
+}
+
+fn a_claim_is_let_go_only_when_all_of_its_data_is(cluster: &Cluster, pass: &Pass) -> bool {
+    let delete = cluster.deleting && cluster.spec.deletion_policy == DeletionPolicy::Delete;
+    if !delete || !pass.plan.steps.contains(&Step::Finalizer { present: false }) {
+        return true;
+    }
+    let workload = [Slot::StatefulSet, Slot::Volume].into_iter().all(|slot| {
+        let left = pass.observed.slot(&cluster.id, slot);
+        left.is_none_or(|it| it.deleting || it.ownership != Ownership::Ours)
+    });
+    let ours = |it: &SecretState| {
+        matches!(
+            it,
+            SecretState::Present {
+                ownership: Ownership::Ours,
+                deleting: false,
+                ..
+            }
+        )
+    };
+    workload && !ours(&pass.observed.admin) && !ours(&pass.observed.app)
+}
+
+fn a_password_that_is_unreadable_or_in_use_is_not_changed(_: &Cluster, pass: &Pass) -> bool {
+    let (Some(object), before @ SecretState::Present { .. }) =
+        (written(pass, Slot::AdminSecret), &pass.observed.admin)
+    else {
+        return true;
+    };
+    password(before).is_some() && password(before) == password(&secret(object, String::new()))
+}
+
+fn applications_get_a_password_only_when_the_database_knows_it(cluster: &Cluster, pass: &Pass) -> bool {
+    let Some(object) = written(pass, Slot::AppSecret) else {
+        return true;
+    };
+    let given = secret(object, String::new());
+    let report = pass.observed.any_report(&cluster.id);
+    let recorded = pass
+        .resolved
+        .as_ref()
+        .is_ok_and(|it| it.identity.initialized.is_some());
+    if !recorded && report.is_none_or(|it| it.initialized.is_none()) {
+        // A database that is still to be made takes what the agent's Secret says when it starts.
+        let made = written(pass, Slot::AdminSecret).map(|it| secret(it, String::new()));
+        return password(&given) == password(made.as_ref().unwrap_or(&pass.observed.admin));
+    }
+    match &pass.observed.admin {
+        SecretState::Present {
+            credentials: Some(it),
+            ..
+        } => {
+            password(&given) == Some(&it.password)
+                && report.map(|it| it.applied.credentials) == Some(it.generation)
+        }
+        _ => false,
+    }
+}
+
+/// Kind and name of what a step writes to; none for the claim itself.
+fn target(step: &Step) -> Option<(Kind, String)> {
+    match step {
+        Step::Create(object) | Step::Apply { object, .. } => Some((object.slot.kind(), object.name.clone())),
+        Step::Label { kind, name, .. } | Step::Delete { kind, name, .. } => Some((*kind, name.clone())),
+        Step::Finalizer { .. } => None,
+    }
+}
+
+/// UID and owner of what was observed there.
+fn seen(cluster: &Cluster, pass: &Pass, kind: Kind, name: &str) -> Option<(String, Ownership)> {
+    if kind != Kind::Secret {
+        return pass
+            .observed
+            .find(kind, name)
+            .map(|it| (it.uid.clone(), it.ownership.clone()));
+    }
+    let is_admin = name == Slot::AdminSecret.name(&cluster.id);
+    match if is_admin {
+        &pass.observed.admin
+    } else {
+        &pass.observed.app
+    } {
+        SecretState::Present { uid, ownership, .. } => Some((uid.clone(), ownership.clone())),
+        SecretState::Absent | SecretState::Unread => None,
+    }
+}
+
+fn written(pass: &Pass, slot: Slot) -> Option<&Object> {
+    pass.plan.steps.iter().find_map(|step| match step {
+        Step::Create(object) | Step::Apply { object, .. } if object.slot == slot => Some(object),
+        _ => None,
+    })
+}
+
+fn created(pass: &Pass, slot: Slot) -> bool {
+    pass.plan
+        .steps
+        .iter()
+        .any(|step| matches!(step, Step::Create(object) if object.slot == slot))
+}
