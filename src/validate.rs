@@ -57,9 +57,23 @@ pub enum Violation {
         /// Engine and major that are asked for.
         wanted: String,
     },
-    /// Database or user differ from what the volume was initialised with.
+    /// The volume holds a version that the class lacks, and the claim asks for no other.
     #[error(
-        "spec.{field}: the volume {volume} was initialised with {found:?}, and {wanted:?} is asked for; set spec.{field} to {found:?}"
+        "the volume {volume} holds {engine} {major}, which is not available; available are {available}. Run an operator that has {major}, or create the claim under another name"
+    )]
+    DataUnsupported {
+        /// PVC.
+        volume: String,
+        /// Engine on the volume.
+        engine: String,
+        /// Major on the volume.
+        major: String,
+        /// Those there are.
+        available: String,
+    },
+    /// Database or user differ from what the volume was made for. Neither can be changed in a claim.
+    #[error(
+        "spec.{field}: the volume {volume} was made for {found:?}, and {wanted:?} is asked for; create the claim again with spec.{field} {found:?}, or under another name"
     )]
     OtherName {
         /// `database` or `username`.
@@ -110,7 +124,7 @@ pub fn validate(
 ) -> Result<Claim, Violations> {
     let mut wrong = Vec::new();
     let size = class::size(spec.size);
-    let version = version(spec, references).map_err(|v| wrong.push(v)).ok();
+    let version = version(id, spec, references).map_err(|v| wrong.push(v)).ok();
     let asked = match &spec.storage {
         Some(text) => Bytes::parse(text).map_err(|e| wrong.push(e.into())).ok(),
         None => Some(size.storage),
@@ -142,18 +156,26 @@ pub fn validate(
     })
 }
 
-fn version(spec: &DatabaseClaimSpec, references: &References) -> Result<Version, Violation> {
+fn version(id: &ClaimId, spec: &DatabaseClaimSpec, references: &References) -> Result<Version, Violation> {
     let (available, default) = class::majors(spec.engine);
-    let recorded = references.identity.as_ref().map(|record| record.major.as_str());
+    let engine = Engine::from(spec.engine).name();
+    // Another engine's version says nothing here; that it is another one is said elsewhere.
+    let record = references.identity.as_ref().filter(|it| it.engine == engine);
+    let recorded = record.map(|it| it.major.as_str());
     let text = spec.version.as_deref().or(recorded).unwrap_or(default);
-    let version = Version::parse(text).ok_or_else(|| Violation::VersionFormat(text.to_owned()))?;
-    if available.contains(&version.major.as_str()) {
-        Ok(version)
-    } else {
-        Err(Violation::VersionUnknown {
+    match (Version::parse(text), record) {
+        (Some(version), _) if available.contains(&version.major.as_str()) => Ok(version),
+        (_, Some(record)) if spec.version.is_none() => Err(Violation::DataUnsupported {
+            volume: id.member(FIRST_MEMBER),
+            engine: record.engine.clone(),
+            major: record.major.clone(),
+            available: available.join(", "),
+        }),
+        (None, _) => Err(Violation::VersionFormat(text.to_owned())),
+        (Some(version), _) => Err(Violation::VersionUnknown {
             wanted: version.major,
             available: available.join(", "),
-        })
+        }),
     }
 }
 

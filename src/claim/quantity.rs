@@ -78,8 +78,9 @@ fn split_unit(text: &str) -> Option<(&str, u128)> {
 }
 
 impl fmt::Display for Bytes {
+    /// As the API server writes it; another spelling of the same number would look like somebody's edit.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (unit, factor) in BINARY.iter().rev() {
+        for (unit, factor) in BINARY.iter().rev().chain(DECIMAL.iter().rev()) {
             if self.0 >= *factor && self.0.is_multiple_of(*factor) {
                 return write!(f, "{}{unit}", self.0 / factor);
             }
@@ -137,6 +138,23 @@ mod tests {
             "1_0",
         ] {
             assert!(Bytes::parse(text).is_err(), "{text:?} was taken for a quantity");
+        }
+    }
+
+    #[test]
+    fn bytes_are_written_as_the_api_server_writes_them() {
+        for (bytes, text) in [
+            (0, "0"),
+            (1, "1"),
+            (1_000, "1k"),
+            (1_024, "1Ki"),
+            (512_000, "500Ki"),
+            (1_500_000_000, "1500M"),
+            (1_500_000_001, "1500000001"),
+            (20_000_000_000, "19531250Ki"),
+            (5 * Bytes::GIB, "5Gi"),
+        ] {
+            assert_eq!(Bytes(bytes).to_string(), text);
         }
     }
 
