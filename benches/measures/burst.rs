@@ -19,6 +19,7 @@ use crate::table::{Table, megabytes};
 const SAMPLE: &str = "samplexyz";
 
 /// All claims at once, against the raw writer.
+#[expect(clippy::too_many_lines, reason = "one measurement, told in order")]
 pub async fn burst(
     settings: &Settings,
     contender: Arc<dyn Contender>,

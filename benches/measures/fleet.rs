@@ -124,7 +124,7 @@ pub async fn create(
 ) -> anyhow::Result<HashMap<String, Instant>> {
     let claims: Api<DynamicObject> =
         Api::namespaced_with(ground.client.clone(), namespace, &ground.contender.claims());
-    let send = |name: String| {
+    let apply_one = |name: String| {
         let (claims, claim) = (claims.clone(), ground.contender.claim(&name));
         async move {
             let claim = serde_json::from_value(claim)?;
@@ -133,7 +133,8 @@ pub async fn create(
             anyhow::Ok((name, start))
         }
     };
-    let sent = futures::stream::iter(names(count).map(send)).buffer_unordered(ground.contender.in_flight());
+    let sent =
+        futures::stream::iter(names(count).map(apply_one)).buffer_unordered(ground.contender.in_flight());
     sent.try_collect().await
 }
 

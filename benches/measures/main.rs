@@ -108,7 +108,7 @@ pub fn root() -> &'static Path {
 async fn main() -> ExitCode {
     let args = Args::parse();
     let mut table = Table::default();
-    let done = with_interrupt(measure(&args, &mut table)).await;
+    let done = Box::pin(with_interrupt(measure(&args, &mut table))).await;
     // What was found until then counts, too.
     println!("{}", table.markdown());
     match done {
@@ -146,7 +146,7 @@ async fn measure(args: &Args, table: &mut Table) -> anyhow::Result<()> {
             .context("requests at rest")?;
     }
     if wanted(Part::Burst) {
-        burst::burst(&settings, contender.clone(), table)
+        Box::pin(burst::burst(&settings, contender.clone(), table))
             .await
             .context("all claims at once")?;
     }

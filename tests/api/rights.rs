@@ -30,14 +30,14 @@ const CORE: [&str; 7] = [
 
 /// Lets a user do everything with some core resources, or only watch one.
 async fn grant(suite: &Suite, user: &str, name: &str, rules: serde_json::Value) {
-    let roles: Api<ClusterRole> = Api::all(suite.client.clone());
+    let cluster_roles: Api<ClusterRole> = Api::all(suite.client.clone());
     let bindings: Api<ClusterRoleBinding> = Api::all(suite.client.clone());
     let role = json!({"metadata": {"name": name}, "rules": rules});
     let binding = json!({"metadata": {"name": name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}]});
     let post = PostParams::default();
-    roles
+    cluster_roles
         .create(&post, &serde_json::from_value(role).unwrap())
         .await
         .unwrap();
@@ -128,9 +128,9 @@ async fn withhold(suite: &Suite, resource: &str, verb: &str) {
     }
     stop.cancel();
     for name in [format!("{user}-part"), format!("{user}-rest")] {
-        let roles: Api<ClusterRole> = Api::all(suite.client.clone());
+        let cluster_roles: Api<ClusterRole> = Api::all(suite.client.clone());
         let bindings: Api<ClusterRoleBinding> = Api::all(suite.client.clone());
-        let _ = roles.delete(&name, &DeleteParams::default()).await;
+        let _ = cluster_roles.delete(&name, &DeleteParams::default()).await;
         let _ = bindings.delete(&name, &DeleteParams::default()).await;
     }
 }

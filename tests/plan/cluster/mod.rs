@@ -230,6 +230,7 @@ impl Cluster {
             admin: secret(&self.admin),
             app: secret(&self.app),
             claim_gone: self.claim_gone,
+            warning: None,
         }
     }
 
