@@ -222,7 +222,11 @@ async fn idle(
             let memory = process::memory(pid)?;
             let short: String = command.chars().take(40).collect();
             // The rest is the database.
-            if command.split(' ').next().is_some_and(|program| program.contains("dbclaim")) {
+            if command
+                .split(' ')
+                .next()
+                .is_some_and(|program| program.contains("dbclaim"))
+            {
                 table.row(
                     format!("RSS on the node: `{short}`"),
                     format!("{memory}, peak {}", megabytes(memory.peak)),
