@@ -113,7 +113,7 @@ async fn send(client: &Client, claim: &(String, String), state: &(String, String
 async fn report(
     client: &Client,
     (namespace, claim): &(String, String),
-    (pod, config): &(String, String),
+    (pod, _): &(String, String),
 ) -> anyhow::Result<()> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = secrets.get(&format!("{claim}-db-admin")).await?;
@@ -122,6 +122,11 @@ async fn report(
         .as_ref()
         .and_then(|data| data.get(path::CREDENTIALS_FILE));
     let credentials: Credentials = serde_json::from_slice(&credentials.context("no credentials yet")?.0)?;
+    // Reports of one claim can overtake each other, so each says what is in force now.
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let config = maps.get(&format!("{claim}-db-config")).await?;
+    let config = config.data.as_ref().and_then(|data| data.get(path::MEMBER_FILE));
+    let config: MemberConfig = serde_json::from_str(config.context("no configuration yet")?)?;
     let report = Report {
         v: dbclaim::api::protocol::FORMAT,
         agent: "stand-in".into(),
@@ -134,7 +139,7 @@ async fn report(
             system_identifier: "7".into(),
         }),
         applied: Applied {
-            config: config.clone(),
+            config: config.generation,
             credentials: credentials.generation,
         },
         pending_restart: vec![],
@@ -149,7 +154,6 @@ async fn report(
         field_manager: Some(manager::AGENT.into()),
         ..PatchParams::default()
     };
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     maps.patch(&format!("{claim}-db-1-report"), &as_agent, &Patch::Merge(patch))
         .await?;
     Ok(())
