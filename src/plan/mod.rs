@@ -296,7 +296,8 @@ fn objects(input: &Input<'_>, plan: &mut Plan) {
         settle(input, plan, object);
     }
     // The API server refuses to bind a Role that it does not have yet.
-    if input.observed.slot(&input.claim.id, Slot::Role).is_some() {
+    let there = |slot| input.observed.slot(&input.claim.id, slot).is_some();
+    if there(Slot::Role) || there(Slot::RoleBinding) {
         settle(input, plan, role_binding);
     } else {
         plan.again = true;
@@ -431,6 +432,11 @@ fn wake_agent(input: &Input<'_>, plan: &mut Plan) {
         }
     };
     if !behind || child.deleting || child.ownership != Ownership::Ours {
+        return;
+    }
+    if plan.steps.iter().any(|step| matches!(step, Step::Label { .. })) {
+        // One write to an object in a wave.
+        plan.again = true;
         return;
     }
     let wanted = json!({
