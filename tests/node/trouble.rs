@@ -257,9 +257,6 @@ pub async fn a_policy_that_refuses_our_write_is_named_and_heals(scene: Scene) {
 }
 
 pub async fn an_out_of_memory_kill_is_named_with_its_limit_and_heals(scene: Scene) {
-    // Events are told by the process that saw the change: here, one that nobody kills meanwhile.
-    let world = scene.world.clone();
-    let _undisturbed = world.operator.lock().await;
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
     scene.write("orders", "before").await;
@@ -284,9 +281,6 @@ pub async fn an_out_of_memory_kill_is_named_with_its_limit_and_heals(scene: Scen
 }
 
 pub async fn a_crash_loop_is_named_with_the_last_lines_and_heals(scene: Scene) {
-    // Events are told by the process that saw the change: here, one that nobody kills meanwhile.
-    let world = scene.world.clone();
-    let _undisturbed = world.operator.lock().await;
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
     scene.write("orders", "before").await;

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::RwLock;
 
 use crate::binding::Binding;
 use crate::engines::Engine;
@@ -30,8 +30,8 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 pub struct World {
     pub stage: Stage,
     pub client: Client,
-    /// For scenarios that break the operator: one at a time.
-    pub operator: Mutex<()>,
+    /// Written by scenarios that break the operator, one at a time; read by those that need it undisturbed.
+    pub operator: RwLock<()>,
 }
 
 /// A namespace of a scenario's own, with Pod Security `restricted` enforced, and an engine to try.
@@ -290,7 +290,7 @@ impl World {
     /// Pods, so that no restart backoff delays the next ones. The Lease goes too: nobody is left who could hold
     /// it, and how long its term is waited for is tested elsewhere.
     pub async fn kill_operator(&self) {
-        let _alone = self.operator.lock().await;
+        let _alone = self.operator.write().await;
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
         let operators = self.operators().await;
         for process in operators.iter().filter_map(Self::operator_process) {
