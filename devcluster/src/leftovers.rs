@@ -15,6 +15,8 @@ use crate::{address::Addresses, cgroup, mounts, network, process, record, record
 
 /// How long killed processes may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How often a cgroup that is busy is tried again.
+const BUSY_POLL: Duration = Duration::from_millis(20);
 const POLL: Duration = Duration::from_millis(10);
 /// Where the kubelet puts a link to each container's log, wherever its own folder is.
 const CONTAINER_LOG_LINKS: &str = "/var/log/containers";
@@ -89,9 +91,30 @@ pub(crate) fn clear(folder: &Path, record: Option<&Record>) -> Result<(), Error>
         remove_traces(folder, addresses, nodes).map_err(failed("traces"))?;
     }
     for group in &groups {
-        cgroup::remove(group).map_err(failed("cgroups"))?;
+        remove_group(folder, group, &groups)?;
     }
     Ok(())
+}
+
+/// The kernel calls a group busy until what was killed in it has been reaped, by a shim or by init; and a program
+/// that was just being started may have come after the killing.
+fn remove_group(folder: &Path, group: &str, groups: &[String]) -> Result<(), Error> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match cgroup::remove(group) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                kill_all(folder, groups)?;
+                sleep(BUSY_POLL);
+            }
+            removed => {
+                return removed.map_err(|source| Error::Remove {
+                    what: "cgroups",
+                    folder: folder.to_owned(),
+                    source,
+                });
+            }
+        }
+    }
 }
 
 /// Removes the folder of a cleared cluster. The `last` cluster with nodes leaves the machine's settings as the
