@@ -121,12 +121,15 @@ impl Seen {
         not_ready && !self.deleting && status::patience(self.moment(&[], context)).is_zero()
     }
 
-    /// Whether a Secret made no sense the last time: no watch tells when it does again.
-    fn unreadable(&self) -> bool {
+    /// Whether the Secrets were not in order the last time, although their markers are there: one made no sense,
+    /// and no watch tells when it does again; or the binding Secret waits until the database knows a newer
+    /// password. Told from the status, so that a process that has just started knows it as well.
+    fn secrets_open(&self) -> bool {
+        let open = [reason::SECRET_UNREADABLE, reason::CREDENTIALS_PENDING];
         let conditions = self.status.iter().flat_map(|it| &it.conditions);
         conditions
             .into_iter()
-            .any(|it| it.reason == reason::SECRET_UNREADABLE)
+            .any(|it| open.contains(&it.reason.as_str()))
     }
 
     fn has_finalizer(&self) -> bool {
@@ -145,7 +148,7 @@ async fn observe(id: &ClaimId, seen: &Seen, context: &Context) -> Result<Observe
     // A claim without a status may have found Secrets of a former one, in whatever state.
     let new = seen.status.is_none();
     let read_secrets =
-        new || seen.secrets_due || pending || seen.unreadable() || (seen.deleting && seen.has_finalizer());
+        new || seen.secrets_due || pending || seen.secrets_open() || (seen.deleting && seen.has_finalizer());
     let observed = context
         .observer
         .observe(Ask {

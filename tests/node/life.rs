@@ -262,6 +262,42 @@ pub async fn a_deleted_secret_comes_back_with_the_same_password(scene: Scene) {
     scene.write("orders", "after").await;
 }
 
+/// A new password goes to the database first, and then to the applications.
+pub async fn a_deleted_admin_secret_brings_a_new_password_to_both_sides(scene: Scene) {
+    scene.apply("orders", json!({})).await;
+    scene.ready("orders").await;
+    scene.write("orders", "before").await;
+    let before = scene
+        .binding("orders")
+        .await
+        .0
+        .get("password")
+        .unwrap()
+        .to_owned();
+    scene
+        .api::<Secret>()
+        .delete("orders-db-admin", &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("a new password", || async {
+        let now = scene
+            .binding("orders")
+            .await
+            .0
+            .get("password")
+            .unwrap()
+            .to_owned();
+        if now == before {
+            Err("the old one".to_owned())
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    // Connects with what the Secret says now.
+    assert_eq!(scene.rows("orders").await, ["before"]);
+}
+
 /// `Retain`: the claim goes, the data and the password stay, and the same claim has them back.
 pub async fn a_claim_made_again_has_its_data_and_password_back(scene: Scene) {
     scene.apply("orders", json!({})).await;

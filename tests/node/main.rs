@@ -59,6 +59,7 @@ scenarios![
     life::children_deleted_by_hand_come_back,
     life::a_deleted_report_is_written_again_without_a_restart,
     life::a_deleted_secret_comes_back_with_the_same_password,
+    life::a_deleted_admin_secret_brings_a_new_password_to_both_sides,
     life::a_claim_made_again_has_its_data_and_password_back,
     life::deletion_policy_delete_removes_volume_and_secrets,
     life::an_emptied_volume_is_blocked_and_never_initialised,
