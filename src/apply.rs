@@ -5,6 +5,7 @@
 //! object that was deleted or replaced meanwhile is answered with a conflict instead of being made again.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -270,8 +271,17 @@ impl Writer {
             .map_err(kube::Error::HttpError)?;
         let fenced = || kube::Error::Service(Box::new(Fenced));
         let allowed = (self.fence)().ok_or_else(fenced)?;
-        let sent = tokio::time::timeout(allowed, self.client.request(request)).await;
-        sent.map_err(|_| fenced())?
+        let mut sent = std::pin::pin!(tokio::time::timeout(allowed, self.client.request(request)));
+        // A timeout looks at its timer last. A process that was paused while it connected must look at the fence
+        // first, or it would send as soon as it wakes.
+        std::future::poll_fn(|cx| match (self.fence)() {
+            None => Poll::Ready(Err(fenced())),
+            Some(_) => sent
+                .as_mut()
+                .poll(cx)
+                .map(|sent| sent.unwrap_or_else(|_| Err(fenced()))),
+        })
+        .await
     }
 }
 

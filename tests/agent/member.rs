@@ -305,7 +305,7 @@ impl Member {
         kill_process(self.fencer(), Signal::TERM).unwrap();
         let mut container = self.container.take().expect("a container");
         let mut code = None;
-        wait(Duration::from_secs(60), "the container stops", || {
+        wait(Duration::from_secs(180), "the container stops", || {
             code = container.try_wait().unwrap();
             code.map(drop).ok_or_else(|| self.log())
         });
@@ -406,7 +406,7 @@ impl Member {
     /// Waits until `/readyz` answers with this status and these words.
     pub(crate) fn wait_readyz(&self, status: u16, words: &str) {
         wait(
-            Duration::from_secs(60),
+            Duration::from_secs(180),
             &format!("/readyz says {status} {words:?}"),
             || match self.get("/readyz") {
                 Some((code, body)) if code == status && body.contains(words) => Ok(()),
@@ -417,7 +417,7 @@ impl Member {
 
     pub(crate) fn wait_log(&self, words: &str) {
         wait(
-            Duration::from_secs(60),
+            Duration::from_secs(180),
             &format!("the log says {words:?}"),
             || {
                 let log = self.log();
