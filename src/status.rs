@@ -12,7 +12,7 @@ use crate::api::v1::{Binding, DatabaseClaimStatus, Endpoints, Member, Phase, Res
 use crate::claim::{Claim, FIRST_MEMBER};
 use crate::class;
 use crate::engine::Engine;
-use crate::plan::observed::Observed;
+use crate::plan::observed::{Observed, SecretState};
 use crate::plan::{Blocked, Plan};
 use crate::render::Slot;
 use crate::validate::Violations;
@@ -75,61 +75,105 @@ pub fn terminating(moment: Moment<'_>) -> DatabaseClaimStatus {
 
 /// Status of a claim that serves or is on its way to.
 pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> DatabaseClaimStatus {
-    let was_initialized = moment.before.and_then(|before| before.initialized_at.clone());
-    let recorded = observed
-        .volume(&claim.id)
-        .and_then(|(_, volume)| volume.identity.as_ref()?.initialized.clone());
-    let initialized_at = recorded.map(|it| it.at).or(was_initialized);
-    let blocked = |condition| plan.blocked.iter().find(|blocked| blocked.condition == condition);
-    let accepted = match blocked(kind::ACCEPTED) {
-        Some(it) => Verdict::from(it),
-        None => Verdict::good(reason::ACCEPTED, ACCEPTED.to_owned()),
-    };
-    let storage =
-        blocked(kind::STORAGE_READY).map_or_else(|| diagnosis::storage(claim, observed), Verdict::from);
-    let credentials = blocked(kind::CREDENTIALS_READY)
-        .map_or_else(|| diagnosis::credentials(claim, observed), Verdict::from);
-    let ready = plan
-        .blocked
-        .iter()
-        .find(|it| it.condition == kind::ACCEPTED || it.condition == kind::STORAGE_READY)
-        .map_or_else(|| diagnosis::ready(claim, observed), Verdict::from);
-    let stalled = diagnosis::needs_a_human(plan, observed, claim);
-    let was_ready = !matches!(
-        moment.before.and_then(|before| before.phase),
-        None | Some(Phase::Pending | Phase::Provisioning)
-    );
-    if stalled.is_none() && plan.blocked.is_empty() && ready.is_transitional() && !patience(moment).is_zero()
-    {
-        let phase = if was_ready {
-            Phase::Degraded
-        } else {
-            Phase::Provisioning
-        };
-        return starting(claim, observed, phase, moment);
+    let verdicts = Verdicts::of(claim, observed, plan, moment);
+    if plan.blocked.is_empty() && verdicts.is_ordinary_step() && !patience(moment).is_zero() {
+        let update_pending = update_pending(claim, observed, plan);
+        return starting((claim, observed), verdicts, update_pending, moment);
     }
-    let paused = blocked(kind::RECONCILING);
-    let verdicts = [
-        (kind::ACCEPTED, accepted),
-        (kind::READY, ready.clone()),
-        (kind::STORAGE_READY, storage),
-        (kind::CREDENTIALS_READY, credentials),
+    let Verdicts {
+        accepted,
+        ready,
+        storage,
+        credentials,
+        stalled,
+    } = verdicts;
+    let paused = blocked(plan, kind::RECONCILING);
+    let phase = phase(&ready, stalled.is_some(), was_ready(moment));
+    let conclusion = [
         (kind::UPDATE_PENDING, update_pending(claim, observed, plan)),
         (kind::RECONCILING, reconciling(&ready, stalled.as_ref(), paused)),
-        (
-            kind::STALLED,
-            stalled
-                .clone()
-                .unwrap_or_else(|| Verdict::bad(reason::IDLE, "nothing waits for a human".into())),
-        ),
+        (kind::STALLED, stalled.unwrap_or_else(nobody_needed)),
     ];
+    let verdicts = [
+        (kind::ACCEPTED, accepted),
+        (kind::READY, ready),
+        (kind::STORAGE_READY, storage),
+        (kind::CREDENTIALS_READY, credentials),
+    ]
+    .into_iter()
+    .chain(conclusion);
     DatabaseClaimStatus {
-        phase: Some(phase(&ready, stalled.is_some(), was_ready)),
-        conditions: conditions(moment, &verdicts),
+        phase: Some(phase),
+        conditions: conditions(moment, &verdicts.collect::<Vec<_>>()),
         members: vec![member(claim, observed)],
-        initialized_at,
+        initialized_at: recorded(claim, observed).or_else(|| moment.before?.initialized_at.clone()),
         ..outline(claim, observed, moment)
     }
+}
+
+/// What a pass says about each condition that is not a conclusion from others.
+struct Verdicts {
+    accepted: Verdict,
+    ready: Verdict,
+    storage: Verdict,
+    credentials: Verdict,
+    /// What only a human can resolve.
+    stalled: Option<Verdict>,
+}
+
+impl Verdicts {
+    fn of(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> Self {
+        let says = |condition| blocked(plan, condition).map(Verdict::from);
+        let hindered = says(kind::ACCEPTED).or_else(|| says(kind::STORAGE_READY));
+        let credentials = says(kind::CREDENTIALS_READY)
+            .or_else(|| still_unreadable(observed, moment))
+            .unwrap_or_else(|| diagnosis::credentials(claim, observed));
+        Self {
+            accepted: says(kind::ACCEPTED)
+                .unwrap_or_else(|| Verdict::good(reason::ACCEPTED, ACCEPTED.to_owned())),
+            ready: hindered.unwrap_or_else(|| diagnosis::ready(claim, observed)),
+            storage: says(kind::STORAGE_READY).unwrap_or_else(|| diagnosis::storage(claim, observed)),
+            stalled: diagnosis::needs_a_human(plan, observed, claim, &credentials),
+            credentials,
+        }
+    }
+
+    /// Whether the pass found nothing but one of the steps that every start goes through.
+    fn is_ordinary_step(&self) -> bool {
+        self.stalled.is_none() && self.ready.is_transitional()
+    }
+}
+
+fn blocked<'a>(plan: &'a Plan, condition: &str) -> Option<&'a Blocked> {
+    plan.blocked.iter().find(|blocked| blocked.condition == condition)
+}
+
+/// Secrets are read rarely. That one was found unreadable stands until it is read again.
+fn still_unreadable(observed: &Observed, moment: Moment<'_>) -> Option<Verdict> {
+    let unread = matches!(observed.admin, SecretState::Unread);
+    let mut conditions = moment.before?.conditions.iter();
+    conditions
+        .find(|it| unread && it.type_ == kind::CREDENTIALS_READY && it.reason == reason::SECRET_UNREADABLE)
+        .map(|it| Verdict::bad(&it.reason, it.message.clone()))
+}
+
+/// Whether the claim was Ready once.
+fn was_ready(moment: Moment<'_>) -> bool {
+    moment.before.is_some_and(|before| match before.phase {
+        None | Some(Phase::Pending | Phase::Provisioning) => false,
+        Some(Phase::Failed) => before.initialized_at.is_some(),
+        Some(Phase::Ready | Phase::Updating | Phase::Degraded | Phase::Terminating) => true,
+    })
+}
+
+/// When the data was created, by the volume's record.
+fn recorded(claim: &Claim, observed: &Observed) -> Option<String> {
+    let (_, volume) = observed.volume(&claim.id)?;
+    Some(volume.identity.as_ref()?.initialized.as_ref()?.at.clone())
+}
+
+fn nobody_needed() -> Verdict {
+    Verdict::bad(reason::IDLE, "nothing waits for a human".into())
 }
 
 /// What a status says from the first pass on.
@@ -161,41 +205,44 @@ pub fn patience(moment: Moment<'_>) -> Duration {
 }
 
 /// An ordinary start within its first seconds: one status for all of it, so that going from nothing to Ready
-/// takes two writes.
-fn starting(claim: &Claim, observed: &Observed, phase: Phase, moment: Moment<'_>) -> DatabaseClaimStatus {
+/// takes two writes. Where it is a start among many, volume and password are what they were before.
+fn starting(
+    (claim, observed): (&Claim, &Observed),
+    verdicts: Verdicts,
+    update_pending: Verdict,
+    moment: Moment<'_>,
+) -> DatabaseClaimStatus {
     let message = || "the database is starting".to_owned();
-    let bad = |kind| (kind, Verdict::bad(reason::PROVISIONING, message()));
+    let hidden = || Verdict::bad(reason::PROVISIONING, message());
+    let (phase, storage, credentials) = if was_ready(moment) {
+        (Phase::Degraded, verdicts.storage, verdicts.credentials)
+    } else {
+        (Phase::Provisioning, hidden(), hidden())
+    };
     let verdicts = [
-        (
-            kind::ACCEPTED,
-            Verdict::good(reason::ACCEPTED, ACCEPTED.to_owned()),
-        ),
-        bad(kind::READY),
-        bad(kind::STORAGE_READY),
-        bad(kind::CREDENTIALS_READY),
-        (
-            kind::UPDATE_PENDING,
-            Verdict::bad(reason::UP_TO_DATE, "nothing waits for a restart".into()),
-        ),
+        (kind::ACCEPTED, verdicts.accepted),
+        (kind::READY, hidden()),
+        (kind::STORAGE_READY, storage),
+        (kind::CREDENTIALS_READY, credentials),
+        (kind::UPDATE_PENDING, update_pending),
         (kind::RECONCILING, Verdict::good(reason::IN_PROGRESS, message())),
-        (
-            kind::STALLED,
-            Verdict::bad(reason::IDLE, "nothing waits for a human".into()),
-        ),
+        (kind::STALLED, nobody_needed()),
     ];
+    // An undelete knows of its data from the first; a new database's is told of when it is Ready.
+    let initialized_at = match moment.before {
+        Some(before) => before.initialized_at.clone(),
+        None => recorded(claim, observed),
+    };
     let before = moment.before.cloned().unwrap_or_default();
+    let at_rest = |member| Member {
+        ready: false,
+        ..member
+    };
     DatabaseClaimStatus {
         phase: Some(phase),
         conditions: conditions(moment, &verdicts),
-        initialized_at: before.initialized_at.clone(),
-        members: before
-            .members
-            .into_iter()
-            .map(|member| Member {
-                ready: false,
-                ..member
-            })
-            .collect(),
+        initialized_at,
+        members: before.members.into_iter().map(at_rest).collect(),
         resolved: before.resolved.or_else(|| Some(resolved(claim, observed))),
         ..outline(claim, observed, moment)
     }

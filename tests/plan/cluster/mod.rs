@@ -4,7 +4,7 @@
 //! A test brings it into a state, asks for a pass and reads the plan. It panics at a write that a real API
 //! server would answer with an error, so that a plan which needs luck does not go unnoticed.
 
-mod server;
+pub mod server;
 mod text;
 mod world;
 
@@ -20,7 +20,6 @@ use dbclaim::render::{Desired, Kind, Settings, Slot, render};
 use dbclaim::validate::{References, Violations, validate};
 use serde_json::{Value, json};
 
-pub use server::{secret, stored};
 pub use world::silent;
 
 /// Fingerprint of the fields that our own writes leave behind.
