@@ -151,6 +151,14 @@ fn of_the_engine() -> Vec<Row> {
         row("the write test is still to come", unready(), |it| {
             say(it, MemberPhase::Running, None, |report| report.write_test = None);
         }),
+        row(
+            "the volume does not tell of its data yet",
+            Cluster::ready(),
+            |it| {
+                it.said_initialized = false;
+                it.record().unwrap().initialized = None;
+            },
+        ),
         row("the endpoint is not listed", unready(), |_| {}),
     ]
 }
