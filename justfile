@@ -12,6 +12,10 @@ lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
 
+# Licences, bans and sources of the dependencies (needs cargo-deny).
+deny:
+    cargo deny --locked check bans licenses sources
+
 # All tests that this machine can run.
 test:
     cargo test --workspace

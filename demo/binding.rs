@@ -17,21 +17,32 @@ impl Binding {
     pub async fn read(client: &Client, namespace: &str, claim: &str) -> anyhow::Result<Self> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let name = format!("{claim}-db-app");
-        let secret = secrets.get(&name).await.with_context(|| format!("cannot read Secret {namespace}/{name}"))?;
+        let secret = secrets
+            .get(&name)
+            .await
+            .with_context(|| format!("cannot read Secret {namespace}/{name}"))?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let entries = secret.data.unwrap_or_default().into_iter();
-        Ok(Self { entries: entries.map(|(key, value)| (key, text(value.0))).collect() })
+        Ok(Self {
+            entries: entries.map(|(key, value)| (key, text(value.0))).collect(),
+        })
     }
 
     /// One entry.
     pub fn get(&self, key: &str) -> anyhow::Result<&str> {
-        self.entries.get(key).map(String::as_str).with_context(|| format!("the Secret has no key {key}"))
+        self.entries
+            .get(key)
+            .map(String::as_str)
+            .with_context(|| format!("the Secret has no key {key}"))
     }
 
     /// Connects by `uri`, at the address that its host name resolves to.
     pub async fn connect(&self, address: IpAddr, port: u16) -> anyhow::Result<tokio_postgres::Client> {
-        let mut config: tokio_postgres::Config = self.get("uri")?.parse().context("uri is not a PostgreSQL URI")?;
-        config.hostaddr(address).connect_timeout(std::time::Duration::from_secs(5));
+        let mut config: tokio_postgres::Config =
+            self.get("uri")?.parse().context("uri is not a PostgreSQL URI")?;
+        config
+            .hostaddr(address)
+            .connect_timeout(std::time::Duration::from_secs(5));
         if !config.get_ports().contains(&port) {
             config = with_port(&config, port);
         }

@@ -17,7 +17,10 @@ use crate::{CLAIM, NAMESPACE, apply_example, query, stage, watch};
 
 /// Installs the operator there and asks the same question of a database.
 pub async fn run(context: &str, exit: bool) -> anyhow::Result<()> {
-    let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+    let options = KubeConfigOptions {
+        context: Some(context.to_owned()),
+        ..KubeConfigOptions::default()
+    };
     let config = kube::Config::from_kubeconfig(&options).await;
     let config = config.with_context(|| format!("no usable context {context:?} in the kubeconfig"))?;
     let client = kube::Client::try_from(config)?;
@@ -37,7 +40,9 @@ pub async fn run(context: &str, exit: bool) -> anyhow::Result<()> {
         deadline: Duration::from_secs(180),
     })
     .await
-    .with_context(|| format!("the operator could not be installed; can the nodes of {context} get {image}?"))?;
+    .with_context(|| {
+        format!("the operator could not be installed; can the nodes of {context} get {image}?")
+    })?;
     apply_example(&client).await?;
     watch::until_ready(&client, NAMESPACE, CLAIM).await?;
     let binding = Binding::read(&client, NAMESPACE, CLAIM).await?;
@@ -52,7 +57,9 @@ pub async fn run(context: &str, exit: bool) -> anyhow::Result<()> {
 fn kubeconfig() -> anyhow::Result<PathBuf> {
     let named = std::env::var_os("KUBECONFIG").map(PathBuf::from);
     let default = || std::env::home_dir().map(|home| home.join(".kube/config"));
-    let path = named.or_else(default).context("neither KUBECONFIG nor a home folder is set")?;
+    let path = named
+        .or_else(default)
+        .context("neither KUBECONFIG nor a home folder is set")?;
     Kubeconfig::read_from(&path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(path)
 }
@@ -62,23 +69,40 @@ async fn forward(context: &str) -> anyhow::Result<(u16, tokio::process::Child)> 
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     let (service, ports) = (format!("service/{CLAIM}-db"), format!("{port}:5432"));
     let child = Command::new("kubectl")
-        .args(["--context", context, "-n", NAMESPACE, "port-forward", &service, &ports])
+        .args([
+            "--context",
+            context,
+            "-n",
+            NAMESPACE,
+            "port-forward",
+            &service,
+            &ports,
+        ])
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .context("cannot run kubectl, which forwards the port")?;
     let open = async {
-        while tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
+        while tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+            .await
+            .is_err()
+        {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), open).await.context("kubectl port-forward did not open its port within 20 s")?;
+    tokio::time::timeout(Duration::from_secs(20), open)
+        .await
+        .context("kubectl port-forward did not open its port within 20 s")?;
     Ok((port, child))
 }
 
 async fn command(program: &str, args: &[&str]) -> anyhow::Result<()> {
     let status = Command::new(program).args(args).status().await;
     let status = status.with_context(|| format!("cannot run {program}"))?;
-    anyhow::ensure!(status.success(), "{program} {} ended with {status}", args.join(" "));
+    anyhow::ensure!(
+        status.success(),
+        "{program} {} ended with {status}",
+        args.join(" ")
+    );
     Ok(())
 }

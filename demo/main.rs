@@ -44,10 +44,10 @@ async fn main() -> ExitCode {
     let work = async {
         match &args.context {
             Some(context) => external::run(context, args.exit).await,
-            None => embedded(args.exit).await,
+            None => Box::pin(embedded(args.exit)).await,
         }
     };
-    match with_interrupt(work).await {
+    match Box::pin(with_interrupt(work)).await {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
             eprintln!("demo: {error:#}");
@@ -59,7 +59,7 @@ async fn main() -> ExitCode {
 }
 
 async fn embedded(exit: bool) -> anyhow::Result<()> {
-    let stage = Stage::set(1, Progress::Stderr).await?;
+    let stage = Box::pin(Stage::set(1, Progress::Stderr)).await?;
     let client = stage.cluster.client()?;
     apply_example(&client).await?;
     watch::until_ready(&client, NAMESPACE, CLAIM).await?;
@@ -79,28 +79,48 @@ async fn apply_example(client: &Client) -> anyhow::Result<()> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
         "name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
     }});
-    namespaces.patch(NAMESPACE, &PatchParams::apply("demo").force(), &Patch::Apply(namespace)).await?;
+    namespaces
+        .patch(
+            NAMESPACE,
+            &PatchParams::apply("demo").force(),
+            &Patch::Apply(namespace),
+        )
+        .await?;
     let path = stage::root().join("examples/postgres.yaml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     println!("\n$ kubectl -n {NAMESPACE} apply -f examples/postgres.yaml");
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         println!("    {line}");
     }
-    let claim: serde_json::Value = serde_saphyr::from_str(&text).context("examples/postgres.yaml is not YAML")?;
+    let claim: serde_json::Value =
+        serde_saphyr::from_str(&text).context("examples/postgres.yaml is not YAML")?;
     let claims: Api<DatabaseClaim> = Api::namespaced(client.clone(), NAMESPACE);
-    claims.patch(CLAIM, &PatchParams::apply("kubectl"), &Patch::Apply(claim)).await?;
+    claims
+        .patch(CLAIM, &PatchParams::apply("kubectl"), &Patch::Apply(claim))
+        .await?;
     Ok(())
 }
 
 async fn query(binding: &Binding, address: std::net::IpAddr, port: u16) -> anyhow::Result<()> {
-    println!("\nConnecting with nothing but the Secret {CLAIM}-db-app: {}", binding.get("host")?);
+    println!(
+        "\nConnecting with nothing but the Secret {CLAIM}-db-app: {}",
+        binding.get("host")?
+    );
     let database = binding.connect(address, port).await.context("cannot connect")?;
     let said = "Hello from a real database";
-    let sql = "CREATE TABLE IF NOT EXISTS greeting (id bigint GENERATED ALWAYS AS IDENTITY, said text NOT NULL)";
+    let sql =
+        "CREATE TABLE IF NOT EXISTS greeting (id bigint GENERATED ALWAYS AS IDENTITY, said text NOT NULL)";
     database.batch_execute(sql).await?;
-    database.execute("INSERT INTO greeting (said) VALUES ($1)", &[&said]).await?;
+    database
+        .execute("INSERT INTO greeting (said) VALUES ($1)", &[&said])
+        .await?;
     println!("    INSERT INTO greeting (said) VALUES ('{said}');");
-    let row = database.query_one("SELECT said, version() FROM greeting ORDER BY id DESC LIMIT 1", &[]).await?;
+    let row = database
+        .query_one(
+            "SELECT said, version() FROM greeting ORDER BY id DESC LIMIT 1",
+            &[],
+        )
+        .await?;
     let (read, version): (String, String) = (row.get(0), row.get(1));
     anyhow::ensure!(read == said, "read back {read:?} instead of {said:?}");
     println!("    SELECT said FROM greeting;\n      → {read}");
@@ -110,7 +130,10 @@ async fn query(binding: &Binding, address: std::net::IpAddr, port: u16) -> anyho
 
 fn what_next(stage: &Stage) -> String {
     let kubectl = stage.cluster.program("kubectl");
-    let path = kubectl.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+    let path = kubectl
+        .parent()
+        .map(|folder| folder.display().to_string())
+        .unwrap_or_default();
     format!(
         "
 Everything stays up until Ctrl-C. In another terminal:

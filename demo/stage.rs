@@ -33,7 +33,11 @@ pub fn root() -> &'static Path {
 impl Stage {
     /// Builds what is not built yet, side by side, starts the cluster, and installs the operator.
     pub async fn set(nodes: u8, progress: Progress) -> anyhow::Result<Self> {
-        let cluster = Cluster::start(Options { profile: Profile::Node { nodes }, name: None, progress });
+        let cluster = Cluster::start(Options {
+            profile: Profile::Node { nodes },
+            name: None,
+            progress,
+        });
         let images = images(progress);
         let helm = programs::tool("helm", progress);
         // Programs first: what they print about a first build is the longest wait.
@@ -61,7 +65,9 @@ impl Stage {
             values,
             deadline: OPERATOR_DEADLINE,
         };
-        operator::install(installation).await.context("the operator could not be installed")?;
+        operator::install(installation)
+            .await
+            .context("the operator could not be installed")?;
         step.finish();
         Ok(())
     }
@@ -71,7 +77,7 @@ impl Stage {
 pub async fn images(progress: Progress) -> anyhow::Result<(PathBuf, String, PathBuf)> {
     let step = progress.step("building the operator (a first build takes some minutes)");
     let operator = spawn_blocking(|| {
-        let cache = root().join("target/cluster/images");
+        let cache = operator::target_folder(root()).join("images");
         std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
         operator::build_image(root(), &cache, &mut |_| {}).context("the operator could not be built")
     });
@@ -80,5 +86,9 @@ pub async fn images(progress: Progress) -> anyhow::Result<(PathBuf, String, Path
     let step = progress.step("making the PostgreSQL image from Debian packages (once)");
     let engine = spawn_blocking(|| image::engine_archive(ENGINE_IMAGE, &mut |_| {})).await?;
     step.finish();
-    Ok((archive, reference, engine.context("the PostgreSQL image could not be made")?))
+    Ok((
+        archive,
+        reference,
+        engine.context("the PostgreSQL image could not be made")?,
+    ))
 }

@@ -38,10 +38,15 @@ pub async fn until_ready(client: &Client, namespace: &str, name: &str) -> anyhow
 }
 
 fn describe(claim: &DatabaseClaim) -> (String, bool) {
-    let Some(status) = &claim.status else { return ("applied".to_owned(), false) };
+    let Some(status) = &claim.status else {
+        return ("applied".to_owned(), false);
+    };
     let phase = status.phase.map(|phase| format!("{phase:?}")).unwrap_or_default();
     let ready = status.conditions.iter().find(|it| it.type_ == "Ready");
     let current = status.observed_generation == claim.metadata.generation;
     let message = ready.map(|it| it.message.as_str()).unwrap_or_default();
-    (format!("{phase}: {message}"), current && ready.is_some_and(|it| it.status == "True"))
+    (
+        format!("{phase}: {message}"),
+        current && ready.is_some_and(|it| it.status == "True"),
+    )
 }

@@ -4,6 +4,9 @@
 //! What was not observed is created by POST; what was observed is applied with its UID in the body, so that an
 //! object that was deleted or replaced meanwhile is answered with a conflict instead of being made again.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures::future::join_all;
 use http::{Method, Request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -73,16 +76,35 @@ pub struct Target<'a> {
     pub finalizers: &'a [String],
 }
 
+/// Says for how long writes are allowed from now; `None` for not at all.
+///
+/// It is asked before each request, and a request that is still waiting (for a connection, for its answer) when
+/// that time is over is dropped. A process that was stopped for longer than its lease (SIGSTOP, a frozen or
+/// migrated machine) therefore sends nothing of what it had planned when it wakes.
+///
+/// What remains are requests that had passed the question and were on their way through this process, or in the
+/// kernel's buffers, when it was stopped: some microseconds of a pass. They are harmless, because each is bound to
+/// what its pass saw: applies, labels and status carry the object's UID, deletes a UID precondition, finalizers
+/// the `resourceVersion`, and a POST of what exists is refused. The next leader sees by its watches what they did,
+/// as anybody else's change, and puts right what differs.
+pub type Fence = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
+
+/// Nothing was sent.
+#[derive(Debug, Error)]
+#[error("this process does not hold the lease any more; another replica goes on")]
+struct Fenced;
+
 /// Writes for passes; shared by all of them.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
+    fence: Fence,
 }
 
 impl Writer {
-    /// A writer.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// A writer that writes while `fence` says so.
+    pub fn new(client: Client, fence: Fence) -> Self {
+        Self { client, fence }
     }
 
     /// Carries out one wave of steps, side by side; one that fails does not stop the others.
@@ -123,15 +145,17 @@ impl Writer {
                 uid,
                 label: (key, value),
             } => {
-                let url = format!("{}/{name}?{MANAGER}", kind.path(namespace));
-                let body = json!({"metadata": {"uid": uid, "labels": {*key: value}}});
-                let sent = self.send(Method::PATCH, &url, MERGE, &body).await;
-                let meta = sent.map_err(failed("label", *kind, name, None))?;
-                Ok(Written::Object {
-                    kind: *kind,
-                    slot: None,
-                    meta: Box::new(meta),
-                })
+                let change = json!({"metadata": {"uid": uid, "labels": {*key: value}}});
+                self.merge(("label", *kind, name), namespace, &change).await
+            }
+            Step::Annotate {
+                kind,
+                name,
+                uid,
+                annotation: (key, value),
+            } => {
+                let change = json!({"metadata": {"uid": uid, "annotations": {*key: value}}});
+                self.merge(("annotate", *kind, name), namespace, &change).await
             }
             // `allowed_by` has done its work when the planner had to name it.
             Step::Delete {
@@ -142,6 +166,22 @@ impl Writer {
             } => self.delete(namespace, *kind, name, uid).await,
             Step::Finalizer { present } => self.finalizer(target, *present).await,
         }
+    }
+
+    async fn merge(
+        &self,
+        (verb, kind, name): (&'static str, Kind, &str),
+        namespace: &str,
+        change: &Value,
+    ) -> Result<Written, Error> {
+        let url = format!("{}/{name}?{MANAGER}", kind.path(namespace));
+        let sent = self.send(Method::PATCH, &url, MERGE, change).await;
+        let meta = Box::new(sent.map_err(failed(verb, kind, name, None))?);
+        Ok(Written::Object {
+            kind,
+            slot: None,
+            meta,
+        })
     }
 
     async fn delete(&self, namespace: &str, kind: Kind, name: &str, uid: &str) -> Result<Written, Error> {
@@ -228,7 +268,10 @@ impl Writer {
             .header(http::header::ACCEPT, METADATA_ONLY)
             .body(bytes)
             .map_err(kube::Error::HttpError)?;
-        self.client.request(request).await
+        let fenced = || kube::Error::Service(Box::new(Fenced));
+        let allowed = (self.fence)().ok_or_else(fenced)?;
+        let sent = tokio::time::timeout(allowed, self.client.request(request)).await;
+        sent.map_err(|_| fenced())?
     }
 }
 

@@ -1,4 +1,17 @@
-//! The `DatabaseClaim` operator. Modules in reading order.
+//! The `DatabaseClaim` operator: a claim flows in one straight line, and only the two ends touch the cluster.
+//!
+//! ```text
+//!            ┌─────────────────────── controller ───────────────────────┐
+//!  watch ──▶ │ observe ─▶ validate ─▶ render ─▶ plan ─▶ apply ─▶ status │ ──▶ requeue
+//!            └────┬────────────────── pure ─────────────────┬───────────┘
+//!                 └────────────── API server ◀──────────────┘
+//! ```
+//!
+//! Reading order: api, claim, class, engine, validate, render, plan, status, observe, apply, controller, agent.
+//! `docs/architecture.md` has the invariants.
+
+// Writes, the clock and the environment have one place each; clippy.toml lists what is meant.
+#![deny(clippy::disallowed_methods)]
 
 pub mod agent;
 pub mod api;
@@ -8,6 +21,7 @@ pub mod class;
 pub mod cli;
 pub mod controller;
 pub mod engine;
+pub mod lease;
 pub mod observe;
 pub mod plan;
 pub mod render;

@@ -2,13 +2,15 @@
 //! nothing, and after it nobody reads.
 
 pub mod cache;
+mod events;
 pub mod reduce;
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use http::Request;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::List;
+use k8s_openapi::api::core::v1::{Event, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::core::PartialObjectMeta;
@@ -16,13 +18,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::api::protocol::{Credentials, FORMAT, path};
+use crate::api::protocol::{Credentials, FORMAT, Report, path};
 use crate::api::v1::DatabaseClaim;
 use crate::api::{API_VERSION, key, manager};
 use crate::claim::ClaimId;
-use crate::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState};
+use crate::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState, Warning};
 use crate::render::{Kind, Slot};
 use cache::Cache;
+use events::Known;
 use reduce::Seen;
 
 /// Reading failed.
@@ -49,6 +52,10 @@ pub struct Ask<'a> {
     pub suspects: &'a [Slot],
     /// Whether the Secrets are read although their markers are there.
     pub read_secrets: bool,
+    /// Whether the Secrets are read if the agent that runs has no password from them yet.
+    pub doubt_secrets: bool,
+    /// Whether the claim has not been ready for so long that Events are worth a look.
+    pub in_trouble: bool,
 }
 
 /// Reads for passes; shared by all of them.
@@ -58,6 +65,7 @@ pub struct Observer {
     pub cache: Cache,
     /// Fingerprints that were found to be what our own writes yield. Few: they do not depend on the claim.
     trusted: Mutex<HashSet<(Slot, u64)>>,
+    looks: events::Looks,
 }
 
 impl Observer {
@@ -67,6 +75,7 @@ impl Observer {
             client,
             cache: Cache::default(),
             trusted: Mutex::default(),
+            looks: events::Looks::default(),
         }
     }
 
@@ -107,7 +116,9 @@ impl Observer {
             ..Observed::default()
         };
         let marked = |slot| observed.slot(id, slot).is_some_and(|marker| !marker.deleting);
-        if ask.read_secrets || !marked(Slot::AdminMarker) || !marked(Slot::AppMarker) {
+        let unknown = |report: &Report| report.applied.credentials == 0;
+        let doubted = ask.doubt_secrets && observed.current_report(id).is_some_and(unknown);
+        if ask.read_secrets || doubted || !marked(Slot::AdminMarker) || !marked(Slot::AppMarker) {
             observed.admin = self.secret(id, Slot::AdminSecret).await?;
             observed.app = self.secret(id, Slot::AppSecret).await?;
         }
@@ -115,7 +126,32 @@ impl Observer {
         if observed.slot(id, Slot::Volume).is_none() || absent(&observed.admin) || absent(&observed.app) {
             observed.claim_gone = !self.still_there(id).await?;
         }
+        if ask.in_trouble {
+            observed.warning = self.warning(id, &observed).await;
+        }
         Ok(observed)
+    }
+
+    /// Newest warning about the object that holds the claim up. A claim goes on without it, so that failing to
+    /// read it is not an error.
+    async fn warning(&self, id: &ClaimId, observed: &Observed) -> Option<Warning> {
+        let child = events::subject(id, observed)?;
+        if let Known::Recently(warning) = self.looks.known(&id.uid, &child.uid) {
+            return warning;
+        }
+        let url = format!(
+            "/api/v1/namespaces/{}/events?fieldSelector=involvedObject.uid%3D{}&limit={EVENTS}",
+            id.namespace, child.uid
+        );
+        let warning = match self.get::<List<Event>>(&url, "application/json").await {
+            Ok(found) => found.and_then(|list| events::newest(child, &list.items)),
+            Err(error) => {
+                tracing::warn!(%error, object = child.name, "cannot read Events");
+                None
+            }
+        };
+        self.looks.remember(&id.uid, &child.uid, warning.clone());
+        warning
     }
 
     /// The claim as the API server has it now, by a quorum read: what survives deletion is made only for a
@@ -230,6 +266,8 @@ impl Observer {
     }
 }
 
+/// Most Events of one object that are read; an object has a handful.
+const EVENTS: u32 = 100;
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 fn read(kind: &'static str, name: &str) -> impl FnOnce(kube::Error) -> Error {

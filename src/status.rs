@@ -2,6 +2,11 @@
 //! gives the same status, so that nothing is written when nothing has changed.
 
 mod diagnosis;
+mod news;
+mod pod;
+mod refusal;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -12,14 +17,20 @@ use crate::api::v1::{Binding, DatabaseClaimStatus, Endpoints, Member, Phase, Res
 use crate::claim::{Claim, FIRST_MEMBER};
 use crate::class;
 use crate::engine::Engine;
-use crate::plan::observed::{Observed, SecretState};
+use crate::plan::observed::Observed;
 use crate::plan::{Blocked, Plan};
 use crate::render::Slot;
 use crate::validate::Violations;
 use diagnosis::Verdict;
 
+pub use news::{News, is_ready, news, trouble};
+pub use refusal::Refusal;
+
 /// How long the steps of an ordinary start are shown as one.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a claim in trouble is looked at, in the beginning and later.
+const LOOK_SOON: Duration = Duration::from_secs(15);
+const LOOK_LATE: Duration = Duration::from_secs(60);
 const ACCEPTED: &str = "the spec is valid and its names are free";
 
 /// What a status is made from, besides the claim.
@@ -31,6 +42,8 @@ pub struct Moment<'a> {
     pub before: Option<&'a DatabaseClaimStatus>,
     /// Time of the pass.
     pub now: jiff::Timestamp,
+    /// What the API server refused in the pass.
+    pub refusals: &'a [Refusal],
 }
 
 /// Status of a claim that cannot be honoured. What runs is left alone and still shown.
@@ -61,10 +74,13 @@ pub fn refused(violations: &Violations, moment: Moment<'_>) -> DatabaseClaimStat
 /// Status of a claim that is being deleted.
 pub fn terminating(moment: Moment<'_>) -> DatabaseClaimStatus {
     let message = || "the claim is being deleted".to_owned();
-    let verdicts = [
+    let mut verdicts = vec![
         (kind::READY, Verdict::bad(reason::TERMINATING, message())),
         (kind::RECONCILING, Verdict::good(reason::TERMINATING, message())),
     ];
+    if let Some(refusal) = moment.refusals.first() {
+        verdicts.push((kind::STALLED, refusal.verdict().turned()));
+    }
     DatabaseClaimStatus {
         observed_generation: Some(moment.generation),
         phase: Some(Phase::Terminating),
@@ -73,38 +89,61 @@ pub fn terminating(moment: Moment<'_>) -> DatabaseClaimStatus {
     }
 }
 
+/// Status of a claim of which the operator may not read a part. What was known of it stays: a database that
+/// serves goes on serving.
+pub fn unobserved(refusal: &Refusal, moment: Moment<'_>) -> DatabaseClaimStatus {
+    let verdict = refusal.verdict();
+    let before = moment.before.cloned().unwrap_or_default();
+    let mut verdicts = vec![
+        (
+            kind::RECONCILING,
+            Verdict::bad(&verdict.reason, verdict.message.clone()),
+        ),
+        (kind::STALLED, verdict.clone().turned()),
+    ];
+    if !is_ready(&before) {
+        verdicts.push((kind::READY, verdict));
+    }
+    let kept = before.conditions.iter();
+    let kept = kept.filter(|old| verdicts.iter().all(|(kind, _)| *kind != old.type_));
+    let mut kept: Vec<_> = kept.cloned().collect();
+    kept.extend(conditions(moment, &verdicts));
+    DatabaseClaimStatus {
+        observed_generation: Some(moment.generation),
+        phase: before.phase.or(Some(Phase::Pending)),
+        conditions: kept,
+        ..before
+    }
+}
+
 /// Status of a claim that serves or is on its way to.
 pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> DatabaseClaimStatus {
     let verdicts = Verdicts::of(claim, observed, plan, moment);
     if plan.blocked.is_empty() && verdicts.is_ordinary_step() && !patience(moment).is_zero() {
-        let update_pending = update_pending(claim, observed, plan);
-        return starting((claim, observed), verdicts, update_pending, moment);
+        return starting(claim, observed, verdicts, moment);
     }
     let Verdicts {
         accepted,
         ready,
         storage,
         credentials,
+        update_pending,
         stalled,
     } = verdicts;
-    let paused = blocked(plan, kind::RECONCILING);
     let phase = phase(&ready, stalled.is_some(), was_ready(moment));
-    let conclusion = [
-        (kind::UPDATE_PENDING, update_pending(claim, observed, plan)),
-        (kind::RECONCILING, reconciling(&ready, stalled.as_ref(), paused)),
-        (kind::STALLED, stalled.unwrap_or_else(nobody_needed)),
-    ];
+    let reconciling = reconciling(&ready, stalled.as_ref(), blocked(plan, kind::RECONCILING));
     let verdicts = [
         (kind::ACCEPTED, accepted),
         (kind::READY, ready),
         (kind::STORAGE_READY, storage),
         (kind::CREDENTIALS_READY, credentials),
-    ]
-    .into_iter()
-    .chain(conclusion);
+        (kind::UPDATE_PENDING, update_pending),
+        (kind::RECONCILING, reconciling),
+        (kind::STALLED, stalled.unwrap_or_else(nobody_needed)),
+    ];
     DatabaseClaimStatus {
         phase: Some(phase),
-        conditions: conditions(moment, &verdicts.collect::<Vec<_>>()),
+        conditions: conditions(moment, &verdicts),
         members: vec![member(claim, observed)],
         initialized_at: recorded(claim, observed).or_else(|| moment.before?.initialized_at.clone()),
         ..outline(claim, observed, moment)
@@ -117,6 +156,7 @@ struct Verdicts {
     ready: Verdict,
     storage: Verdict,
     credentials: Verdict,
+    update_pending: Verdict,
     /// What only a human can resolve.
     stalled: Option<Verdict>,
 }
@@ -124,17 +164,21 @@ struct Verdicts {
 impl Verdicts {
     fn of(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> Self {
         let says = |condition| blocked(plan, condition).map(Verdict::from);
-        let hindered = says(kind::ACCEPTED).or_else(|| says(kind::STORAGE_READY));
-        let credentials = says(kind::CREDENTIALS_READY)
-            .or_else(|| still_unreadable(observed, moment))
-            .unwrap_or_else(|| diagnosis::credentials(claim, observed));
+        let ready = ready(claim, observed, plan, moment);
+        let stalled = diagnosis::needs_a_human(plan, observed, claim)
+            .or_else(|| refusal::needs_a_human(&ready.reason).then(|| ready.clone().turned()))
+            .or_else(|| Some(moment.refusals.first()?.verdict().turned()));
         Self {
             accepted: says(kind::ACCEPTED)
                 .unwrap_or_else(|| Verdict::good(reason::ACCEPTED, ACCEPTED.to_owned())),
-            ready: hindered.unwrap_or_else(|| diagnosis::ready(claim, observed)),
-            storage: says(kind::STORAGE_READY).unwrap_or_else(|| diagnosis::storage(claim, observed)),
-            stalled: diagnosis::needs_a_human(plan, observed, claim, &credentials),
-            credentials,
+            storage: says(kind::STORAGE_READY)
+                .or_else(|| refusal::volume(moment.refusals))
+                .unwrap_or_else(|| diagnosis::storage(claim, observed)),
+            credentials: says(kind::CREDENTIALS_READY)
+                .unwrap_or_else(|| diagnosis::credentials(claim, observed)),
+            update_pending: update_pending(claim, observed, plan),
+            ready,
+            stalled,
         }
     }
 
@@ -146,15 +190,6 @@ impl Verdicts {
 
 fn blocked<'a>(plan: &'a Plan, condition: &str) -> Option<&'a Blocked> {
     plan.blocked.iter().find(|blocked| blocked.condition == condition)
-}
-
-/// Secrets are read rarely. That one was found unreadable stands until it is read again.
-fn still_unreadable(observed: &Observed, moment: Moment<'_>) -> Option<Verdict> {
-    let unread = matches!(observed.admin, SecretState::Unread);
-    let mut conditions = moment.before?.conditions.iter();
-    conditions
-        .find(|it| unread && it.type_ == kind::CREDENTIALS_READY && it.reason == reason::SECRET_UNREADABLE)
-        .map(|it| Verdict::bad(&it.reason, it.message.clone()))
 }
 
 /// Whether the claim was Ready once.
@@ -174,6 +209,22 @@ fn recorded(claim: &Claim, observed: &Observed) -> Option<String> {
 
 fn nobody_needed() -> Verdict {
     Verdict::bad(reason::IDLE, "nothing waits for a human".into())
+}
+
+/// Ready, by the most telling of what stands in its way: what the planner does not go past, then what the Pod
+/// says, and where that is only that it has not come to it yet, what keeps it from coming.
+fn ready(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> Verdict {
+    let says = |condition| blocked(plan, condition).map(Verdict::from);
+    if let Some(verdict) = says(kind::ACCEPTED).or_else(|| says(kind::STORAGE_READY)) {
+        return verdict;
+    }
+    let verdict = diagnosis::ready(claim, observed, moment.now);
+    if !verdict.is_step() {
+        return verdict;
+    }
+    says(kind::CREDENTIALS_READY)
+        .or_else(|| moment.refusals.first().map(Refusal::verdict))
+        .unwrap_or(verdict)
 }
 
 /// What a status says from the first pass on.
@@ -204,12 +255,45 @@ pub fn patience(moment: Moment<'_>) -> Duration {
     PATIENCE.saturating_sub(moment.now.duration_since(since).unsigned_abs())
 }
 
+/// When to look again at a claim that is not ready although nothing was heard of it: often at first, then less
+/// so. A look costs no request unless there is something to write.
+pub fn look_again(moment: Moment<'_>, status: &DatabaseClaimStatus) -> Duration {
+    let patience = patience(moment);
+    if !patience.is_zero() && !is_ready(status) {
+        return patience;
+    }
+    let lasts = failing(kind::READY, status, moment.now);
+    let lasts = lasts.or_else(|| failing(kind::CREDENTIALS_READY, status, moment.now));
+    (lasts.unwrap_or(LOOK_LATE * 4) / 4).clamp(LOOK_SOON, LOOK_LATE)
+}
+
+/// Whether nothing is left that only looking again would tell.
+pub fn is_settled(status: &DatabaseClaimStatus) -> bool {
+    let credentials = |it: &Condition| it.type_ == kind::CREDENTIALS_READY && it.status == "False";
+    is_ready(status) && trouble(status).is_none() && !status.conditions.iter().any(credentials)
+}
+
+/// Whether the database has not taken over its password for longer than a start takes.
+pub fn credentials_in_doubt(status: &DatabaseClaimStatus, now: jiff::Timestamp) -> bool {
+    failing(kind::CREDENTIALS_READY, status, now).is_some_and(|lasts| lasts >= PATIENCE)
+}
+
+/// Since when a condition is False.
+fn failing(kind: &str, status: &DatabaseClaimStatus, now: jiff::Timestamp) -> Option<Duration> {
+    let mut conditions = status.conditions.iter();
+    let condition = conditions.find(|it| it.type_ == kind && it.status == "False")?;
+    Some(
+        now.duration_since(condition.last_transition_time.0)
+            .unsigned_abs(),
+    )
+}
+
 /// An ordinary start within its first seconds: one status for all of it, so that going from nothing to Ready
 /// takes two writes. Where it is a start among many, volume and password are what they were before.
 fn starting(
-    (claim, observed): (&Claim, &Observed),
+    claim: &Claim,
+    observed: &Observed,
     verdicts: Verdicts,
-    update_pending: Verdict,
     moment: Moment<'_>,
 ) -> DatabaseClaimStatus {
     let message = || "the database is starting".to_owned();
@@ -224,7 +308,7 @@ fn starting(
         (kind::READY, hidden()),
         (kind::STORAGE_READY, storage),
         (kind::CREDENTIALS_READY, credentials),
-        (kind::UPDATE_PENDING, update_pending),
+        (kind::UPDATE_PENDING, verdicts.update_pending),
         (kind::RECONCILING, Verdict::good(reason::IN_PROGRESS, message())),
         (kind::STALLED, nobody_needed()),
     ];

@@ -1,5 +1,7 @@
 //! The direction of dependencies, the purity of the core, and the size of files (docs/architecture.md).
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +10,7 @@ const GROUPS: [&[&str]; 10] = [
     &["bin"],
     &["cli"],
     &["controller", "agent"],
-    &["apply", "observe"],
+    &["apply", "observe", "lease"],
     &["status"],
     &["plan"],
     &["render"],
@@ -19,8 +21,16 @@ const GROUPS: [&[&str]; 10] = [
 /// Used by everybody, use nobody but `api`.
 const BESIDE: [&str; 2] = ["api", "telemetry"];
 /// What pure modules must not mention.
-const IMPURE: [&str; 8] =
-    ["async fn", "kube::Client", "std::env::", "Timestamp::now", "Instant::now", "SystemTime", "getrandom", "tokio::"];
+const IMPURE: [&str; 8] = [
+    "async fn",
+    "kube::Client",
+    "std::env::",
+    "Timestamp::now",
+    "Instant::now",
+    "SystemTime",
+    "getrandom",
+    "tokio::",
+];
 /// From here to the right everything is pure.
 const FIRST_PURE: &str = "status";
 
@@ -40,7 +50,9 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
 
 /// Module of a file: its first path component below `src`, without `.rs`.
 fn module(path: &Path) -> String {
-    let below = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let below = path
+        .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+        .unwrap();
     let first = below.components().next().unwrap().as_os_str().to_string_lossy();
     first.trim_end_matches(".rs").to_owned()
 }
@@ -63,9 +75,15 @@ fn used(text: &str) -> Vec<String> {
             let rest = text.get(index + prefix.len()..).unwrap_or_default();
             if let Some(list) = rest.strip_prefix('{') {
                 let list = list.split("};").next().unwrap_or_default();
-                found.extend(list.split(',').filter_map(|item| item.trim().split("::").next()).map(str::to_owned));
+                found.extend(
+                    list.split(',')
+                        .filter_map(|item| item.trim().split("::").next())
+                        .map(str::to_owned),
+                );
             } else {
-                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+                let end = rest
+                    .find(|c: char| !c.is_alphanumeric() && c != '_')
+                    .unwrap_or(rest.len());
                 found.push(rest.get(..end).unwrap_or_default().to_owned());
             }
         }
@@ -104,7 +122,10 @@ fn every_module_has_a_place() {
         .map(|path| module(path))
         .filter(|it| it != "lib" && place(it).is_none() && !BESIDE.contains(&it.as_str()))
         .collect();
-    assert!(homeless.is_empty(), "modules without a place in GROUPS: {homeless:?}");
+    assert!(
+        homeless.is_empty(),
+        "modules without a place in GROUPS: {homeless:?}"
+    );
 }
 
 #[test]
@@ -116,7 +137,12 @@ fn the_core_is_pure() {
         let from = module(&path);
         if from == "api" || place(&from).is_some_and(|it| it >= first) {
             let text = code(&path);
-            wrong.extend(IMPURE.iter().filter(|it| text.contains(**it)).map(|it| format!("{}: {it}", path.display())));
+            wrong.extend(
+                IMPURE
+                    .iter()
+                    .filter(|it| text.contains(**it))
+                    .map(|it| format!("{}: {it}", path.display())),
+            );
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -151,6 +177,10 @@ fn no_catch_all_modules() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     for path in sources(&src) {
         let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
-        assert!(!["utils", "util", "helpers", "common", "manager"].contains(&stem.as_str()), "{}", path.display());
+        assert!(
+            !["utils", "util", "helpers", "common", "manager"].contains(&stem.as_str()),
+            "{}",
+            path.display()
+        );
     }
 }

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 /// Both copies: the one for people and GitOps, and the chart's.
-const COPIES: [&str; 2] =
-    ["crds/databaseclaims.platform.acme.com.yaml", "charts/dbclaim/files/crds/databaseclaims.platform.acme.com.yaml"];
+const COPIES: [&str; 2] = [
+    "crds/databaseclaims.platform.acme.com.yaml",
+    "charts/dbclaim/files/crds/databaseclaims.platform.acme.com.yaml",
+];
 
 #[test]
 fn the_committed_crd_is_fresh() {
@@ -17,5 +19,8 @@ fn the_committed_crd_is_fresh() {
 
 #[test]
 fn no_field_is_nullable() {
-    assert!(!dbclaim::api::crd::yaml().unwrap().contains("nullable"), "null would slip past transition rules");
+    assert!(
+        !dbclaim::api::crd::yaml().unwrap().contains("nullable"),
+        "null would slip past transition rules"
+    );
 }

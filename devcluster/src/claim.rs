@@ -15,9 +15,11 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
+    Profile,
     address::{Addresses, CLUSTERS},
     leftovers, network,
     record::Record,
+    tunables::{self, Tunables},
 };
 
 /// The longest name, so that the paths of sockets stay below the 108 bytes that the kernel allows.
@@ -60,8 +62,8 @@ pub enum Error {
     /// The routes of this machine cannot be read.
     #[error("looking for a free address range failed: {0}")]
     Routes(#[source] network::Error),
-    /// What a killed owner left behind could not be removed.
-    #[error("cleaning up after a cluster whose owner was killed failed: {0}")]
+    /// Something of a cluster could not be removed.
+    #[error("removing a cluster failed, the next start tries again: {0}")]
     Leftover(#[source] leftovers::Error),
 }
 
@@ -76,14 +78,24 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Removes leftovers, then takes the place `name` (or one that nobody uses) for `nodes` nodes.
-    pub(crate) fn take(name: Option<&str>, nodes: u8) -> Result<Claim, Error> {
+    /// Removes leftovers, then takes the place `name` (or one that nobody uses).
+    pub(crate) fn take(name: Option<&str>, profile: Profile) -> Result<Claim, Error> {
+        let (nodes, fake_nodes) = match profile {
+            Profile::Api => (0, 0),
+            Profile::Fake { nodes } => (0, nodes),
+            Profile::Node { nodes } => (nodes, 0),
+        };
         let base = base()?;
         let _everybody_waits = lock_base(&base)?;
         remove_leftovers(&base)?;
         let name = name.map_or_else(unique_name, str::to_owned);
         let folder = folder_of(&base, &name)?;
-        let index = if nodes > 0 { Some(free_index(&base)?) } else { None };
+        let others = records(&base, &folder)?;
+        let index = if nodes > 0 {
+            Some(free_index(&others)?)
+        } else {
+            None
+        };
         let prepare = |source| Error::Prepare {
             path: folder.clone(),
             source,
@@ -102,8 +114,10 @@ impl Claim {
             name,
             index,
             nodes,
+            fake_nodes,
             owner: process::id(),
             started: Timestamp::now(),
+            tunables: before_nodes(others),
         };
         let claim = Claim {
             folder: folder.clone(),
@@ -124,9 +138,16 @@ impl Claim {
     }
 
     /// Removes the cluster and gives its place back.
-    pub(crate) fn release(mut self) -> Result<(), leftovers::Error> {
+    pub(crate) fn release(mut self) -> Result<(), Error> {
         self.released = true;
-        leftovers::remove(&self.folder, Some(&self.record))
+        self.remove()
+    }
+
+    fn remove(&self) -> Result<(), Error> {
+        leftovers::clear(&self.folder, Some(&self.record)).map_err(Error::Leftover)?;
+        let base = base()?;
+        let _everybody_waits = lock_base(&base)?;
+        remove_folder(&base, &self.folder, Some(&self.record))
     }
 }
 
@@ -135,7 +156,7 @@ impl Drop for Claim {
         if self.released {
             return;
         }
-        if let Err(error) = leftovers::remove(&self.folder, Some(&self.record)) {
+        if let Err(error) = self.remove() {
             tracing::warn!(%error, "the cluster is not removed completely; the next start tries again");
         }
     }
@@ -157,12 +178,13 @@ pub(crate) enum Owned {
 
 /// Removes the cluster in `folder` if its owner is gone, and returns whether it is gone now.
 pub(crate) fn remove_if_left(folder: &Path) -> Result<bool, Error> {
-    let _everybody_waits = lock_base(&base()?)?;
+    let base = base()?;
+    let _everybody_waits = lock_base(&base)?;
     match owned(folder)? {
         None => Ok(true),
         Some(Owned::Yes) => Ok(false),
         Some(Owned::No(_lock)) => {
-            leftovers::remove(folder, Record::read(folder).as_ref()).map_err(Error::Leftover)?;
+            remove_left(&base, folder)?;
             Ok(true)
         }
     }
@@ -235,18 +257,44 @@ fn owned(folder: &Path) -> Result<Option<Owned>, Error> {
 fn remove_leftovers(base: &Path) -> Result<(), Error> {
     for (folder, owned) in folders(base)? {
         if matches!(owned, Owned::No(_)) {
-            leftovers::remove(&folder, Record::read(&folder).as_ref()).map_err(Error::Leftover)?;
+            remove_left(base, &folder)?;
         }
     }
     Ok(())
 }
 
+/// The machine's settings as they were before any cluster with nodes.
+fn before_nodes(others: Vec<Record>) -> Tunables {
+    let with_nodes = others.into_iter().find(|record| record.index.is_some());
+    with_nodes.map_or_else(tunables::read, |record| record.tunables)
+}
+
+/// Removes a cluster without an owner.
+fn remove_left(base: &Path, folder: &Path) -> Result<(), Error> {
+    let record = Record::read(folder);
+    leftovers::clear(folder, record.as_ref()).map_err(Error::Leftover)?;
+    remove_folder(base, folder, record.as_ref())
+}
+
+/// The last step, with the lock on all clusters: which one is the last must not change meanwhile.
+fn remove_folder(base: &Path, folder: &Path, record: Option<&Record>) -> Result<(), Error> {
+    let with_nodes = |record: &&Record| record.index.is_some();
+    let others = records(base, folder)?;
+    let last = record
+        .filter(with_nodes)
+        .filter(|_| others.iter().find(with_nodes).is_none());
+    leftovers::remove_folder(folder, last).map_err(Error::Leftover)
+}
+
+/// What is known of all clusters but the one in `except`.
+fn records(base: &Path, except: &Path) -> Result<Vec<Record>, Error> {
+    let others = folders(base)?.into_iter().filter(|(folder, _)| folder != except);
+    Ok(others.filter_map(|(folder, _)| Record::read(&folder)).collect())
+}
+
 /// The first index that no cluster of ours and no route of anybody else uses.
-fn free_index(base: &Path) -> Result<u8, Error> {
-    let records = folders(base)?
-        .into_iter()
-        .filter_map(|(folder, _)| Record::read(&folder));
-    let used: Vec<_> = records.filter_map(|record| record.index).collect();
+fn free_index(others: &[Record]) -> Result<u8, Error> {
+    let used: Vec<_> = others.iter().filter_map(|record| record.index).collect();
     for index in (0..CLUSTERS).filter(|index| !used.contains(index)) {
         if network::is_free(Addresses::of(index)).map_err(Error::Routes)? {
             return Ok(index);

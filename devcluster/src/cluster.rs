@@ -18,7 +18,7 @@ use crate::{
     claim::{self, Claim},
     component::{self, Components},
     control_plane::{self, Plan, Site},
-    dns, leftovers, network,
+    dns, fake, network,
     node::{self, Node},
     pki::{self, Authority},
     prerequisites,
@@ -28,6 +28,8 @@ use crate::{
 
 /// The most nodes that one cluster can have.
 const MOST_NODES: u8 = 5;
+/// The most nodes that kwok plays in one cluster.
+const MOST_FAKE_NODES: u16 = 1000;
 /// How often [`Cluster::failed`] looks after the programs.
 const HEALTH_POLL: Duration = Duration::from_millis(500);
 
@@ -37,6 +39,12 @@ pub enum Profile {
     /// API server and controllers, but nothing that runs a pod. Any user can start it.
     #[default]
     Api,
+    /// Nodes that only say that their pods run (kwok), each with room for all pods that there are; volumes are
+    /// folders that nobody mounts. Any user can start it.
+    Fake {
+        /// How many, 1 to 1,000.
+        nodes: u16,
+    },
     /// Real nodes that run real pods. Needs root on Linux.
     Node {
         /// How many, 1 to 5.
@@ -58,6 +66,9 @@ pub struct Options {
 /// A cluster could not be started, used or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The number of fake nodes is not 1 to 1,000.
+    #[error("{0} fake nodes were asked for; a cluster has 1 to {MOST_FAKE_NODES}")]
+    FakeNodeCount(u16),
     /// The number of nodes is not 1 to 5.
     #[error("{0} nodes were asked for; a cluster has 1 to {MOST_NODES}")]
     NodeCount(u8),
@@ -85,6 +96,9 @@ pub enum Error {
     /// DNS did not come up.
     #[error(transparent)]
     Dns(#[from] dns::Error),
+    /// The fake nodes did not come up.
+    #[error(transparent)]
+    Fake(#[from] fake::Error),
     /// A node did not come up or could not be used.
     #[error(transparent)]
     Node(#[from] node::Error),
@@ -97,9 +111,6 @@ pub enum Error {
     /// The cluster has no DNS because it has no nodes.
     #[error("the cluster was started without nodes and so has no DNS")]
     NoDns,
-    /// Something of the cluster is still there.
-    #[error(transparent)]
-    Leftover(#[from] leftovers::Error),
     /// The image that every pod needs could not be had.
     #[error(transparent)]
     Image(#[from] crate::image::Error),
@@ -135,18 +146,20 @@ impl Cluster {
             name,
             progress,
         } = options;
-        let nodes = match profile {
-            Profile::Api => 0,
-            Profile::Node { nodes } if (1..=MOST_NODES).contains(&nodes) => nodes,
+        match profile {
+            Profile::Api => {}
+            Profile::Fake { nodes } if (1..=MOST_FAKE_NODES).contains(&nodes) => {}
+            Profile::Fake { nodes } => return Err(Error::FakeNodeCount(nodes)),
+            Profile::Node { nodes } if (1..=MOST_NODES).contains(&nodes) => {}
             Profile::Node { nodes } => return Err(Error::NodeCount(nodes)),
-        };
+        }
         prerequisites::ensure(profile, progress).await?;
         let programs = Programs::resolve(profile, progress).await?;
         let step = progress.step("starting Kubernetes");
-        step.detail("looking for what a killed run left behind");
-        let claim = spawn_blocking(move || Claim::take(name.as_deref(), nodes)).await??;
+        step.detail("removing what killed runs left behind");
+        let claim = spawn_blocking(move || Claim::take(name.as_deref(), profile)).await??;
         let cluster = match claim.record().addresses() {
-            None => start_api(claim, programs, &step).await?,
+            None => start_api(claim, programs, profile, &step).await?,
             Some(addresses) => start_nodes(claim, programs, addresses, &step).await?,
         };
         step.finish();
@@ -167,6 +180,11 @@ impl Cluster {
     /// that it is called in.
     pub fn client(&self) -> Result<Client, Error> {
         Ok(control_plane::client(self.config.clone())?)
+    }
+
+    /// How to reach the API server as its administrator, for clients of one's own.
+    pub fn config(&self) -> Config {
+        self.config.clone()
     }
 
     /// The API server's audit log: one JSON event (`audit.k8s.io/v1`, level Metadata, without bodies) per line
@@ -272,21 +290,29 @@ fn prepare(claim: &Claim, programs: Programs, plan: Plan) -> Result<Arc<Site>, E
     }))
 }
 
-async fn start_api(claim: Claim, programs: Programs, step: &Step) -> Result<Cluster, Error> {
+async fn start_api(
+    claim: Claim,
+    programs: Programs,
+    profile: Profile,
+    step: &Step,
+) -> Result<Cluster, Error> {
     let site = prepare(&claim, programs, Plan::local()?)?;
     control_plane::start_api(&site)?;
-    step.detail("waiting for the API server, then the controllers");
+    step.detail("API server, then controllers");
     let config = control_plane::config(&site).await?;
     let client = control_plane::ready(&site, config.clone()).await?;
     control_plane::start_controllers(&site)?;
-    step.detail("waiting for the controllers");
+    step.detail("controllers");
+    let shutdown = CancellationToken::new();
+    if let Profile::Fake { nodes } = profile {
+        step.detail("controllers and fake nodes");
+        control_plane::start_scheduler(&site)?;
+        fake::start(&site, &client, nodes).await?;
+        fake::ready(&site, &client).await?;
+        addons::spawn(&site, &client, &shutdown);
+    }
     control_plane::accounts_ready(&site, &client).await?;
-    Ok(Cluster::new(
-        claim,
-        site,
-        config,
-        CancellationToken::new().drop_guard(),
-    ))
+    Ok(Cluster::new(claim, site, config, shutdown.drop_guard()))
 }
 
 async fn start_nodes(
@@ -302,7 +328,7 @@ async fn start_nodes(
     let nodes: Vec<_> = (1..=count)
         .map(|number| Node::new(number, addresses, site.clone()))
         .collect();
-    step.detail("waiting for the API server and containerd, then the nodes");
+    step.detail("API server and containerd, then nodes and DNS");
     let config = control_plane::config(&site).await?;
     let (client, ()) = tokio::try_join!(
         async {
@@ -320,7 +346,7 @@ async fn start_nodes(
         node.start_kubelet()?;
     }
     let dns = dns::start(&site, addresses)?;
-    step.detail("waiting for the nodes, the controllers and DNS");
+    step.detail("nodes, controllers and DNS");
     tokio::try_join!(
         async {
             control_plane::accounts_ready(&site, &client)

@@ -132,7 +132,7 @@ impl Site {
             .map_err(|source| Error::Write { path, source })
     }
 
-    fn marked(&self, program: &str) -> std::process::Command {
+    pub(crate) fn marked(&self, program: &str) -> std::process::Command {
         marked(self.programs.path(program), &self.folder)
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{address::Addresses, cgroup, mounts, network, process, record, record::Record};
+use crate::{address::Addresses, cgroup, mounts, network, process, record, record::Record, tunables};
 
 /// How long killed processes may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -64,8 +64,8 @@ pub enum Error {
     },
 }
 
-/// Removes all of the cluster in `folder`. The caller holds its lock.
-pub(crate) fn remove(folder: &Path, record: Option<&Record>) -> Result<(), Error> {
+/// Removes all of the cluster in `folder` but the folder itself. The caller holds its lock.
+pub(crate) fn clear(folder: &Path, record: Option<&Record>) -> Result<(), Error> {
     let addresses = record.and_then(Record::addresses);
     let nodes = record.map_or(0, |record| record.nodes);
     let groups: Vec<_> = addresses
@@ -90,6 +90,19 @@ pub(crate) fn remove(folder: &Path, record: Option<&Record>) -> Result<(), Error
     }
     for group in &groups {
         cgroup::remove(group).map_err(failed("cgroups"))?;
+    }
+    Ok(())
+}
+
+/// Removes the folder of a cleared cluster. The `last` cluster with nodes leaves the machine's settings as the
+/// first one found them. The caller holds the lock on all clusters.
+pub(crate) fn remove_folder(folder: &Path, last: Option<&Record>) -> Result<(), Error> {
+    let failed = |what| {
+        let folder = folder.to_owned();
+        move |source| Error::Remove { what, folder, source }
+    };
+    if let Some(record) = last {
+        tunables::restore(&record.tunables).map_err(failed("kernel settings"))?;
     }
     match fs::remove_dir_all(folder) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("files")(source)),

@@ -15,6 +15,7 @@ mod command;
 mod component;
 mod control_plane;
 mod dns;
+mod fake;
 pub mod image;
 mod interrupt;
 mod kubeconfig;
@@ -31,6 +32,7 @@ mod progress;
 mod record;
 mod running;
 pub mod storage;
+mod tunables;
 
 pub use cluster::{Cluster, Error, Options, Profile};
 pub use interrupt::{Interrupted, with_interrupt};

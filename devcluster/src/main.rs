@@ -28,8 +28,8 @@ struct Arguments {
 enum Action {
     /// Start a cluster and keep it until Ctrl-C
     Up {
-        /// How much of a cluster: `api` is the API server and the controllers, for any user; `node` runs pods and
-        /// needs root on Linux. `node` by default for root on Linux, else `api`
+        /// How much of a cluster: `api` is the API server and the controllers, for any user; `fake` adds nodes that
+        /// only pretend to run pods; `node` runs pods and needs root on Linux. `node` by default for root on Linux, else `api`
         #[arg(long)]
         profile: Option<ProfileName>,
         /// How many nodes, 1 to 5
@@ -66,6 +66,7 @@ enum Action {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ProfileName {
     Api,
+    Fake,
     Node,
 }
 
@@ -111,6 +112,7 @@ async fn up(profile: Option<ProfileName>, nodes: u8, name: String) -> anyhow::Re
     let profile = match profile {
         Some(ProfileName::Node) => Profile::Node { nodes },
         None if can_run_nodes => Profile::Node { nodes },
+        Some(ProfileName::Fake) => Profile::Fake { nodes: nodes.into() },
         Some(ProfileName::Api) | None => Profile::Api,
     };
     let options = Options {
@@ -168,6 +170,7 @@ fn tell(text: &str) {
 fn described(cluster: &Running) -> String {
     let profile = match cluster.profile() {
         Profile::Api => "api".to_owned(),
+        Profile::Fake { nodes } => format!("fake, {nodes} node(s)"),
         Profile::Node { nodes } => format!("node, {nodes} node(s)"),
     };
     let owner = match cluster.owner() {

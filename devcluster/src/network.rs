@@ -30,6 +30,8 @@ pub(crate) fn is_free(addresses: Addresses) -> Result<bool, Error> {
 
 /// Makes the bridge, the nodes' namespaces and all routes.
 pub(crate) fn create(addresses: Addresses, nodes: u8) -> Result<(), Error> {
+    // Best effort: it is often built in, and without it only pods that meet themselves through a Service suffer.
+    let _ = command::line("modprobe -q br_netfilter");
     let bridge = addresses.bridge();
     command::line(&format!("ip link add {bridge} type bridge"))?;
     command::line(&format!("ip addr add {}/24 dev {bridge}", addresses.host()))?;

@@ -7,5 +7,5 @@ mod build;
 mod install;
 mod linkage;
 
-pub use build::{Binaries, BuildError, build_binaries, build_image};
+pub use build::{Binaries, BuildError, Flavour, build_binaries, build_image, target_folder};
 pub use install::{InstallError, Installation, NAMESPACE, install};

@@ -81,7 +81,7 @@ const PLUGINS: Need = Need {
 
 /// Makes sure that all is there; installs it where that is possible without asking.
 pub(crate) async fn ensure(profile: Profile, progress: Progress) -> Result<(), Error> {
-    if profile == Profile::Api {
+    if !matches!(profile, Profile::Node { .. }) {
         return Ok(());
     }
     if !cfg!(target_os = "linux") {

@@ -68,6 +68,7 @@ impl Programs {
     pub(crate) async fn resolve(profile: Profile, progress: Progress) -> Result<Programs, Error> {
         let needed = match profile {
             Profile::Api => catalog::FOR_API,
+            Profile::Fake { .. } => catalog::FOR_FAKE,
             Profile::Node { .. } => catalog::FOR_NODE,
         };
         let mut plans = Vec::new();

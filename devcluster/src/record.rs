@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::address::Addresses;
+use crate::{address::Addresses, tunables::Tunables};
 
 const FILE: &str = "cluster.json";
 
@@ -19,9 +19,15 @@ pub(crate) struct Record {
     /// Decides about names and addresses of the network; only clusters with nodes have one.
     pub(crate) index: Option<u8>,
     pub(crate) nodes: u8,
+    /// Nodes that kwok plays.
+    #[serde(default)]
+    pub(crate) fake_nodes: u16,
     /// The process that runs the cluster and holds the lock on its folder.
     pub(crate) owner: u32,
     pub(crate) started: Timestamp,
+    /// The machine's settings before the first of the clusters with nodes that are there now.
+    #[serde(default)]
+    pub(crate) tunables: Tunables,
 }
 
 impl Record {

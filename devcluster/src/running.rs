@@ -114,9 +114,10 @@ impl Running {
 
     /// How it was started.
     pub fn profile(&self) -> Profile {
-        match self.record.nodes {
-            0 => Profile::Api,
-            nodes => Profile::Node { nodes },
+        match (self.record.nodes, self.record.fake_nodes) {
+            (0, 0) => Profile::Api,
+            (0, nodes) => Profile::Fake { nodes },
+            (nodes, _) => Profile::Node { nodes },
         }
     }
 

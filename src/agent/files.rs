@@ -57,7 +57,7 @@ impl<T: PartialEq> Watched<T> {
     /// Looks again; true when a new good value is there.
     pub(super) fn refresh(&mut self) -> bool {
         let now = signature(&self.directory, &self.file);
-        if now == self.seen && (self.value.is_some() || self.problem.is_some()) {
+        if now == self.seen && self.value.is_some() && self.problem.is_none() {
             return false;
         }
         self.seen = now;

@@ -22,4 +22,4 @@ mod volume;
 pub use command::main;
 pub use guard::{DataState, Decision, Found, IdentityFile, decide};
 pub use postgres::scram::Verifier;
-pub use supervisor::report::{disk_bucket, patch};
+pub use supervisor::report::{disk_bucket, patch, same_but_numbers};

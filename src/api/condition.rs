@@ -80,6 +80,22 @@ pub mod reason {
     pub const IN_PROGRESS: &str = "InProgress";
     /// Nothing to do.
     pub const IDLE: &str = "Idle";
+    /// No StorageClass, or one that does not exist.
+    pub const STORAGE_CLASS_MISSING: &str = "StorageClassMissing";
+    /// The volume cannot be provisioned.
+    pub const PROVISIONING_FAILED: &str = "ProvisioningFailed";
+    /// A ResourceQuota is full.
+    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+    /// A LimitRange is in the way.
+    pub const LIMIT_EXCEEDED: &str = "LimitExceeded";
+    /// Pod Security admission refuses the Pod.
+    pub const POD_SECURITY: &str = "PodSecurityRefused";
+    /// The Pod cannot be made, for another reason.
+    pub const POD_REFUSED: &str = "PodRefused";
+    /// The Pod is on its node and cannot start: a mount, the sandbox.
+    pub const POD_START_FAILED: &str = "PodStartFailed";
+    /// The node does not answer.
+    pub const NODE_LOST: &str = "NodeLost";
     /// The API server refuses our writes.
     pub const API_REFUSED: &str = "ApiRefused";
 }

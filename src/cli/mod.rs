@@ -10,13 +10,17 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use http::StatusCode;
 use kube::Client;
+use kube::client::ClientBuilder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::crd;
 use crate::controller::{self, Context};
+use crate::lease::{Elector, Leadership, Terms};
 use crate::render::Settings;
-use crate::telemetry::{http as server, logs};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::requests::Requests;
+use crate::telemetry::{http as server, logs, traces};
 
 /// Turns DatabaseClaims into running databases.
 #[derive(Debug, Parser)]
@@ -55,6 +59,24 @@ struct Run {
     /// Only serve claims in this namespace. By default, in all.
     #[arg(long, env = "DBCLAIM_NAMESPACE", value_name = "NAMESPACE")]
     namespace: Option<String>,
+
+    /// Work only while holding a Lease, for several replicas of which one is active.
+    #[arg(long, env = "DBCLAIM_LEADER_ELECT", action = clap::ArgAction::Set, default_value_t = false,
+          num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
+    leader_elect: bool,
+
+    /// Namespace of the Lease. By default the Pod's or, outside a cluster, the kubeconfig's.
+    #[arg(long, env = "DBCLAIM_LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    lease_namespace: Option<String>,
+
+    /// Name of the Lease.
+    #[arg(
+        long,
+        env = "DBCLAIM_LEASE_NAME",
+        default_value = "dbclaim",
+        value_name = "NAME"
+    )]
+    lease_name: String,
 
     /// Claims that are worked on side by side.
     #[arg(long, env = "DBCLAIM_CONCURRENCY", default_value_t = 16, value_name = "NUMBER",
@@ -135,12 +157,29 @@ fn print_crd() -> anyhow::Result<()> {
 }
 
 fn operate(run: Run) -> anyhow::Result<()> {
-    logs::start(&run.log, run.log_format.into())?;
+    let (recorder, exporter) = traces::settings::Settings::read(environment)?
+        .map(traces::pipeline)
+        .unzip();
+    logs::start(&run.log, run.log_format.into(), recorder)?;
     let config = config(&run)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime
-        .context("cannot start the runtime")?
-        .block_on(serve(run, config))
+    let runtime = runtime.context("cannot start the runtime")?;
+    let work = Box::pin(serve(run, config));
+    let served = runtime.block_on(async {
+        match exporter {
+            Some(exporter) => Box::pin(exporter.during(work)).await,
+            None => work.await,
+        }
+    });
+    // Whoever has lost the lease must not wait for a name that is being looked up.
+    runtime.shutdown_background();
+    served
+}
+
+/// For variables that belong to a standard, not to us.
+#[expect(clippy::disallowed_methods, reason = "the environment is read here")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn config(run: &Run) -> anyhow::Result<controller::Config> {
@@ -165,9 +204,14 @@ fn config(run: &Run) -> anyhow::Result<controller::Config> {
 }
 
 async fn serve(run: Run, config: controller::Config) -> anyhow::Result<()> {
-    let client = connect().await?;
+    let metrics = Arc::<Metrics>::default();
+    let client = connect(&metrics).await?;
     let stop = CancellationToken::new();
-    let context = Arc::new(Context::new(&client, &config));
+    let elector = elector(&run, &client)?;
+    let leadership = elector
+        .as_ref()
+        .map_or_else(Leadership::always, Elector::leadership);
+    let context = Arc::new(Context::led(&client, &config, leadership).with_metrics(metrics));
     let listener = server::serve(run.listen, answers(context.clone()), stop.clone());
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
@@ -180,7 +224,12 @@ async fn serve(run: Run, config: controller::Config) -> anyhow::Result<()> {
         }
         stopping.cancel();
     };
-    let work = controller::run(client, config, context, stop.clone());
+    let drained = CancellationToken::new();
+    let elected = elect(elector, context.clone(), drained.clone());
+    let work = async {
+        controller::run(client, config, context, stop.clone()).await;
+        drained.cancel();
+    };
     let listen = async {
         let served = listener
             .await
@@ -189,20 +238,62 @@ async fn serve(run: Run, config: controller::Config) -> anyhow::Result<()> {
         stop.cancel();
         served
     };
-    let (served, (), ()) = tokio::join!(listen, work, signals);
-    served
+    let all = async {
+        let (served, (), ()) = tokio::join!(listen, work, signals);
+        served
+    };
+    // Lost leadership drops everything where it stands.
+    tokio::try_join!(all, elected)?;
+    Ok(())
+}
+
+/// A candidate, where replicas are to elect one. A Pod's host name is its name.
+fn elector(run: &Run, client: &Client) -> anyhow::Result<Option<Elector>> {
+    if !run.leader_elect {
+        return Ok(None);
+    }
+    let namespace = run.lease_namespace.as_deref().filter(|it| !it.is_empty());
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy();
+    let namespace = namespace.unwrap_or(client.default_namespace());
+    let elector = Elector::new(
+        client.clone(),
+        namespace,
+        &run.lease_name,
+        &host,
+        Terms::default(),
+    );
+    Ok(Some(elector?))
+}
+
+/// Stands for election once the watches are complete, and gives the lease back when the work is `drained`.
+async fn elect(
+    elector: Option<Elector>,
+    context: Arc<Context>,
+    drained: CancellationToken,
+) -> anyhow::Result<()> {
+    let Some(elector) = elector else {
+        return Ok(());
+    };
+    let complete = drained.run_until_cancelled(context.complete()).await;
+    drop(context);
+    match complete {
+        Some(()) => Ok(elector.run(drained).await?),
+        None => Ok(()),
+    }
 }
 
 /// A client whose requests end: there is no read timeout by default, and what the API server cannot take now is
 /// retried by the pass, at the claim's own pace.
-async fn connect() -> anyhow::Result<Client> {
+async fn connect(metrics: &Arc<Metrics>) -> anyhow::Result<Client> {
     let mut config = kube::Config::infer().await.context(
         "found neither a kubeconfig nor a Pod's service account; set KUBECONFIG, or run inside the cluster",
     )?;
     config.connect_timeout = Some(Duration::from_secs(10));
     config.write_timeout = Some(Duration::from_secs(30));
     config.default_retry = false;
-    Client::try_from(config).context("cannot make a client from the kubeconfig")
+    let builder = ClientBuilder::try_from(config).context("cannot make a client from the kubeconfig")?;
+    Ok(builder.with_layer(&Requests(metrics.clone())).build())
 }
 
 fn answers(context: Arc<Context>) -> server::Answer {

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::status::Refusal;
 use crate::{apply, observe, validate};
 
 /// How an error is retried.
@@ -35,6 +36,17 @@ pub enum Error {
     Panicked(String),
 }
 
+impl Class {
+    /// A static name for logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Conflict => "conflict",
+            Self::Terminal => "terminal",
+        }
+    }
+}
+
 impl Error {
     /// How it is retried.
     pub fn class(&self) -> Class {
@@ -44,6 +56,39 @@ impl Error {
             Self::Observe(observe::Error::Read { source, .. }) => classify(source),
             Self::Apply(apply::Error::Write { source, .. }) => classify(source),
         }
+    }
+
+    /// What the API server refused, in its own words; `None` for what passes by itself.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let (verb, kind, name, source) = match self {
+            Self::Observe(observe::Error::Read { kind, name, source }) => ("read", *kind, name, source),
+            Self::Apply(apply::Error::Write {
+                verb,
+                kind,
+                name,
+                source,
+                ..
+            }) => (*verb, *kind, name, &**source),
+            _ => return None,
+        };
+        let kube::Error::Api(status) = source else {
+            return None;
+        };
+        let refused = match status.code {
+            400 | 403 | 405 | 413 => true,
+            // Our UID in the body met another object of that name: our view was old.
+            422 => !status.message.contains("metadata.uid"),
+            // An admission webhook that does not answer.
+            500 => status.message.contains("webhook"),
+            _ => false,
+        };
+        // In a namespace that is going nothing is to be made, and nobody to be told.
+        (refused && !status.message.contains("because it is being terminated")).then(|| Refusal {
+            verb,
+            kind,
+            name: name.clone(),
+            words: status.message.clone(),
+        })
     }
 
     /// A static name for metrics.

@@ -22,7 +22,8 @@ const BACKOFF: [(Class, Duration, Duration); 3] = [
         Duration::from_millis(500),
         Duration::from_secs(60),
     ),
-    (Class::Terminal, Duration::from_secs(5), Duration::from_secs(300)),
+    // No watch tells that a quota has room again or a right was granted.
+    (Class::Terminal, Duration::from_secs(5), Duration::from_secs(60)),
 ];
 /// How often Secrets are read although nothing has happened.
 pub const RESYNC: Duration = Duration::from_secs(30 * 60);
@@ -46,6 +47,8 @@ pub struct Remembered {
     pub status: Option<(String, DatabaseClaimStatus)>,
     /// When the Secrets were read last.
     pub secrets_read: Option<Instant>,
+    /// Whether an Event has told of trouble and none yet of its end.
+    pub in_trouble: bool,
 }
 
 impl Memory {
@@ -129,7 +132,7 @@ mod tests {
             [50, 100, 200, 10_000]
         );
         assert_eq!([1, 2, 99].map(|n| ms(Class::Transient, n)), [500, 1000, 60_000]);
-        assert_eq!([1, 99].map(|n| ms(Class::Terminal, n)), [5000, 300_000]);
+        assert_eq!([1, 99].map(|n| ms(Class::Terminal, n)), [5000, 60_000]);
     }
 
     #[test]
@@ -140,7 +143,7 @@ mod tests {
             ..Default::default()
         };
         memory.note("u", ("shop", "orders"), |it| {
-            it.status = Some(("20".into(), written.clone()))
+            it.status = Some(("20".into(), written.clone()));
         });
         assert_eq!(memory.newest_status("u", "19", None), Some(written));
         assert_eq!(memory.newest_status("u", "20", None), None);

@@ -1,28 +1,34 @@
 //! Watches, concurrency, shutdown and error policy. It names no engine.
 
 pub mod error;
+pub mod events;
 pub mod memory;
+mod news;
 pub mod reconcile;
 mod watches;
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use kube::runtime::controller::{self, Action};
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{applier, reflector};
 use kube::{Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::api::v1::DatabaseClaim;
+use crate::api::v1::{DatabaseClaim, Phase};
 use crate::apply::Writer;
+use crate::lease::Leadership;
 use crate::observe::Observer;
 use crate::render::Settings;
-use error::{Class, Error};
+use crate::telemetry::metrics::{Metrics, Shown};
+use error::Error;
+use events::Events;
 use memory::Memory;
 use watches::Watches;
 
@@ -48,31 +54,62 @@ pub struct Context {
     pub observer: Observer,
     /// Write side.
     pub writer: Writer,
+    /// Events on claims.
+    pub events: Events,
     /// What is remembered between passes.
     pub memory: Memory,
     /// What goes into the rendered objects.
     pub settings: Settings,
     /// Number of watches that have been complete once.
     pub synced: tokio::sync::watch::Sender<usize>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The claims as their watch shows them, once it runs.
+    claims: OnceLock<Store<DatabaseClaim>>,
+    /// Whether this process may work on claims.
+    pub leadership: Leadership,
     pass_timeout: Duration,
 }
 
 impl Context {
-    /// A context with nothing known yet.
+    /// A context with nothing known yet, of a process that is alone.
     pub fn new(client: &Client, config: &Config) -> Self {
+        Self::led(client, config, Leadership::always())
+    }
+
+    /// A context with nothing known yet, of a process that works and writes only while it leads.
+    pub fn led(client: &Client, config: &Config, leadership: Leadership) -> Self {
+        let fence = leadership.clone();
         Self {
             observer: Observer::new(client.clone()),
-            writer: Writer::new(client.clone()),
+            writer: Writer::new(client.clone(), Arc::new(move || fence.left())),
+            events: Events::new(client.clone()),
             memory: Memory::default(),
             settings: config.settings.clone(),
             synced: tokio::sync::watch::Sender::new(0),
+            metrics: Arc::default(),
+            claims: OnceLock::new(),
+            leadership,
             pass_timeout: config.pass_timeout,
         }
+    }
+
+    /// The same with a registry that others, such as the client's layer, count in as well.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Whether every watch has been complete once.
     pub fn is_synced(&self) -> bool {
         *self.synced.borrow() == Watches::COUNT
+    }
+
+    /// Waits until every watch has been complete once.
+    pub async fn complete(&self) {
+        let mut synced = self.synced.subscribe();
+        // It cannot fail: the sender is in `self`.
+        let _ = synced.wait_for(|count| *count == Watches::COUNT).await;
     }
 
     /// The time of a pass.
@@ -99,19 +136,23 @@ impl Context {
 
     /// The operator's metrics in the Prometheus text format.
     pub fn metrics(&self) -> String {
-        format!(
-            "# HELP dbclaim_watches_synced Watches that have been complete at least once.\n\
-             # TYPE dbclaim_watches_synced gauge\ndbclaim_watches_synced {}\n",
-            *self.synced.borrow()
-        )
+        let claims = self.claims.get().map(Store::state).unwrap_or_default();
+        let phase = |claim: &Arc<DatabaseClaim>| claim.status.as_ref().and_then(|it| it.phase);
+        self.metrics.page(Shown {
+            phases: claims.iter().map(|it| phase(it).unwrap_or(Phase::Pending)),
+            watches_synced: *self.synced.borrow(),
+        })
     }
 }
 
 /// Runs until `stop` is cancelled, then finishes what is under way.
 pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: CancellationToken) {
     let tracker = TaskTracker::new();
-    let (trigger, triggered) = futures::channel::mpsc::unbounded();
+    let (trigger, mut triggered) = futures::channel::mpsc::unbounded();
     let (store, writer) = reflector::store();
+    // Set before only where a test runs one context twice.
+    let _ = context.claims.set(store.clone());
+    let metrics = context.metrics.clone();
     let watches = Watches {
         client: client.clone(),
         namespace: config.namespace.clone(),
@@ -128,21 +169,27 @@ pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: Ca
         complete = synced.wait_for(|count| *count == Watches::COUNT) => complete.is_ok(),
         () = stop.cancelled() => false,
     };
-    if complete {
+    if complete && lead(&context.leadership, &mut triggered, &stop).await {
+        context.metrics.set_leader(true);
         tracing::info!("watches are complete; claims are taken up");
         let claims = watches::claims(&client, config.namespace.as_deref(), context.clone(), writer);
         let queue = futures::stream::select(claims, triggered)
+            .inspect(|claim| metrics.queued(claim.namespace.as_deref().unwrap_or_default(), &claim.name))
             .map(Ok::<_, Infallible>)
             .take_until(stop.clone().cancelled_owned());
         let pace = controller::Config::default().concurrency(config.concurrency);
-        let passes = applier(pass, error_policy, context, store, Box::pin(queue), pace).for_each(|result| {
-            match result {
-                // A claim that went away while it was queued.
-                Ok(_) | Err(controller::Error::ObjectNotFound(_) | controller::Error::ReconcilerFailed(..)) => {}
-                Err(error) => tracing::warn!(%error, "the queue failed"),
-            }
-            std::future::ready(())
-        });
+        let passes =
+            applier(pass, error_policy, context.clone(), store, Box::pin(queue), pace).for_each(|result| {
+                match result {
+                    Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {}
+                    // A claim that went away while it was queued.
+                    Err(controller::Error::ObjectNotFound(claim)) => {
+                        metrics.taken(claim.namespace.as_deref().unwrap_or_default(), &claim.name);
+                    }
+                    Err(error) => tracing::warn!(%error, "the queue failed"),
+                }
+                std::future::ready(())
+            });
         // kube's runner never ends when it is stopped before its first list is complete.
         let overdue = async {
             stop.cancelled().await;
@@ -157,19 +204,43 @@ pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: Ca
     tracker.wait().await;
 }
 
+/// Waits for leadership; `false` when `stop` came first. The watches go on and keep the cache warm. What they
+/// want looked at is dropped: a leader begins with all claims.
+async fn lead(
+    leadership: &Leadership,
+    triggered: &mut (impl Stream<Item = ObjectRef<DatabaseClaim>> + Unpin),
+    stop: &CancellationToken,
+) -> bool {
+    let skim = async {
+        while triggered.next().await.is_some() {}
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = leadership.acquired() => true,
+        () = stop.cancelled() => false,
+        () = skim => false,
+    }
+}
+
 type Pass = futures::future::BoxFuture<'static, Result<Action, Error>>;
 
 /// One pass under a timeout; a panic is an error of this claim alone.
 fn pass(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Pass {
     let limit = context.pass_timeout;
-    let span = tracing::info_span!(
+    let metrics = context.metrics.clone();
+    let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
+    metrics.taken(&namespace, &name);
+    // Of the highest level, so that it names the claim in a warning also where only warnings are logged.
+    let span = tracing::error_span!(
         "pass",
-        namespace = claim.namespace().unwrap_or_default(),
-        claim = claim.name_any(),
+        namespace,
+        claim = name,
+        reconcile_id = news::reconcile_id()
     );
     let line = AssertUnwindSafe(reconcile::reconcile(claim, context)).catch_unwind();
     let limited = async move {
-        match tokio::time::timeout(limit, line).await {
+        let (started, _running) = (Instant::now(), metrics.begin());
+        let result = match tokio::time::timeout(limit, line).await {
             Err(_) => Err(Error::Timeout(limit)),
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => {
@@ -178,7 +249,13 @@ fn pass(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Pass {
                     text.or_else(|| panic.downcast_ref().cloned()).unwrap_or_default(),
                 ))
             }
+        };
+        metrics.passed(started.elapsed());
+        if let Err(error) = &result {
+            metrics.failed(error.class().name(), error.label());
+            news::failed(error);
         }
+        result
     };
     limited.instrument(span).boxed()
 }
@@ -187,15 +264,7 @@ fn pass(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Pass {
 fn error_policy(claim: Arc<DatabaseClaim>, error: &Error, context: Arc<Context>) -> Action {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
     let uid = claim.uid().unwrap_or_default();
-    let class = error.class();
-    let delay = context.memory.back_off(&uid, (&namespace, &name), class);
-    match class {
-        Class::Conflict => {
-            tracing::debug!(%namespace, claim = %name, %error, ?delay, "looked at something that has changed");
-        }
-        Class::Transient | Class::Terminal => {
-            tracing::warn!(%namespace, claim = %name, class = ?class, %error, ?delay, "the pass failed");
-        }
-    }
+    let delay = context.memory.back_off(&uid, (&namespace, &name), error.class());
+    tracing::debug!(%namespace, claim = %name, ?delay, "the pass is tried again");
     Action::requeue(delay)
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::runtime::controller::Action;
+use tracing::{Instrument as _, info_span};
 
-use super::Context;
 use super::error::{Class, Error};
+use super::{Context, news};
 use crate::api::FINALIZER;
+use crate::api::condition::reason;
 use crate::api::protocol::{Credentials, FORMAT, Initialized};
-use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus, Phase};
+use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus};
 use crate::apply::{self, Target, Written};
 use crate::claim::{Claim, ClaimId};
 use crate::controller::memory::RESYNC;
@@ -17,7 +19,7 @@ use crate::observe::{self, Ask, reduce};
 use crate::plan::observed::Observed;
 use crate::plan::{self, Input, Plan, Step};
 use crate::render::{Kind, Slot};
-use crate::status::{self, Moment};
+use crate::status::{self, Moment, News, Refusal};
 use crate::validate::{References, Violations, identify, validate};
 
 /// One pass over one claim.
@@ -27,28 +29,45 @@ use crate::validate::{References, Violations, identify, validate};
 pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Result<Action, Error> {
     let id = identify(&claim)?;
     let seen = Seen::new(&claim, &context, &id);
-    let observed = observe(&id, &seen, &context).await?;
+    let observed = match observe(&id, &seen, &context)
+        .instrument(info_span!("observe"))
+        .await
+    {
+        Ok(observed) => observed,
+        Err(error) => return Err(unobserved(&id, &seen, error, &context).await),
+    };
     let resolved = validate(&id, &claim.spec, &references(&id, &observed));
-    let plan = match (&resolved, seen.deleting) {
+    let plan = info_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
         (_, true) => plan::teardown(&id, claim.spec.deletion_policy, seen.has_finalizer(), &observed),
         (Ok(resolved), false) => serve(resolved, &observed, &seen, &context),
         (Err(_), false) => Plan::default(),
-    };
-    let outcome = apply(&id, &seen, &plan, &context).await;
-    let moment = Moment {
-        generation: seen.generation,
-        before: seen.status.as_ref(),
-        now: context.now(),
-    };
+    });
+    let writes = info_span!("apply", steps = plan.steps.len());
+    let (refusals, outcome) = apply(&id, &seen, &plan, &context).instrument(writes).await;
+    let moment = seen.moment(&refusals, &context);
     let status = describe(&resolved, &seen, &observed, &plan, moment);
-    if Some(&status) != seen.status.as_ref() && !observed.claim_gone && !going(&seen, &plan) {
-        write_status(&id, status, &context).await?;
+    let next = next(&id, &plan, &status, moment);
+    if !observed.claim_gone && !going(&seen, &plan) {
+        write_status(&id, &seen, status, &context)
+            .instrument(info_span!("status"))
+            .await?;
     }
     outcome?;
     context
         .memory
         .note(&id.uid, (&id.namespace, &id.name), |it| it.failures = 0);
-    Ok(next(&id, &plan, &seen, moment))
+    Ok(next)
+}
+
+/// A pass that could not even look. What the API server refuses is said; the rest passes by itself.
+async fn unobserved(id: &ClaimId, seen: &Seen, error: Error, context: &Context) -> Error {
+    if let Some(refusal) = error.refusal().filter(|_| !seen.deleting) {
+        let status = status::unobserved(&refusal, seen.moment(&[], context));
+        if let Err(error) = write_status(id, seen, status, context).await {
+            tracing::warn!(%error, "the status does not say why the pass failed");
+        }
+    }
+    error
 }
 
 /// Whether the claim is gone after this pass, so that there is nothing left to write to.
@@ -87,6 +106,29 @@ impl Seen {
         }
     }
 
+    fn moment<'a>(&'a self, refusals: &'a [Refusal], context: &Context) -> Moment<'a> {
+        Moment {
+            generation: self.generation,
+            before: self.status.as_ref(),
+            now: context.now(),
+            refusals,
+        }
+    }
+
+    /// Whether it has not been ready for longer than a start takes.
+    fn in_trouble(&self, context: &Context) -> bool {
+        let not_ready = self.status.as_ref().is_some_and(|it| !status::is_ready(it));
+        not_ready && !self.deleting && status::patience(self.moment(&[], context)).is_zero()
+    }
+
+    /// Whether a Secret made no sense the last time: no watch tells when it does again.
+    fn unreadable(&self) -> bool {
+        let conditions = self.status.iter().flat_map(|it| &it.conditions);
+        conditions
+            .into_iter()
+            .any(|it| it.reason == reason::SECRET_UNREADABLE)
+    }
+
     fn has_finalizer(&self) -> bool {
         self.finalizers.iter().any(|it| it == FINALIZER)
     }
@@ -100,13 +142,21 @@ impl Seen {
 
 async fn observe(id: &ClaimId, seen: &Seen, context: &Context) -> Result<Observed, Error> {
     let pending = seen.suspects.iter().any(|slot| slot.kind() == Kind::Secret);
-    let read_secrets = seen.secrets_due || pending || (seen.deleting && seen.has_finalizer());
+    // A claim without a status may have found Secrets of a former one, in whatever state.
+    let new = seen.status.is_none();
+    let read_secrets =
+        new || seen.secrets_due || pending || seen.unreadable() || (seen.deleting && seen.has_finalizer());
     let observed = context
         .observer
         .observe(Ask {
             id,
             suspects: &seen.suspects,
             read_secrets,
+            in_trouble: seen.in_trouble(context),
+            doubt_secrets: seen
+                .status
+                .as_ref()
+                .is_some_and(|it| status::credentials_in_doubt(it, context.now())),
         })
         .await?;
     context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
@@ -156,7 +206,12 @@ fn initialized(claim: &Claim, observed: &Observed) -> Option<Initialized> {
     claim.identity.initialized.clone().or_else(reported)
 }
 
-async fn apply(id: &ClaimId, seen: &Seen, plan: &Plan, context: &Context) -> Result<(), Error> {
+async fn apply(
+    id: &ClaimId,
+    seen: &Seen,
+    plan: &Plan,
+    context: &Context,
+) -> (Vec<Refusal>, Result<(), Error>) {
     context.observer.trust(plan.trusted.iter().copied());
     let target = Target {
         id,
@@ -164,14 +219,23 @@ async fn apply(id: &ClaimId, seen: &Seen, plan: &Plan, context: &Context) -> Res
         finalizers: &seen.finalizers,
     };
     let mut failure: Option<Error> = None;
-    let mut suspects = Vec::new();
+    let (mut suspects, mut refusals) = (Vec::new(), Vec::new());
     for written in context.writer.carry_out(target, &plan.steps).await {
         match written {
-            Ok(written) => take_in(id, written, context),
+            Ok(written) => {
+                news::written(&written);
+                take_in(id, written, context);
+            }
             Err(error) => {
+                tracing::debug!(%error, "a write failed");
                 let apply::Error::Write { slot, .. } = &error;
-                suspects.extend(*slot);
+                let slot = *slot;
                 let error = Error::from(error);
+                match error.refusal() {
+                    Some(refusal) => refusals.push(refusal),
+                    // It may be there although no watch has shown it; what was refused is not.
+                    None => suspects.extend(slot),
+                }
                 // The worst decides how long to wait: what is refused is not retried at the pace of a conflict.
                 if failure
                     .as_ref()
@@ -188,7 +252,7 @@ async fn apply(id: &ClaimId, seen: &Seen, plan: &Plan, context: &Context) -> Res
             it.suspects = suspects;
         }
     });
-    failure.map_or(Ok(()), Err)
+    (refusals, failure.map_or(Ok(()), Err))
 }
 
 fn rank(class: Class) -> u8 {
@@ -233,25 +297,43 @@ fn describe(
     }
 }
 
-async fn write_status(id: &ClaimId, status: DatabaseClaimStatus, context: &Context) -> Result<(), Error> {
+/// Writes the status if it has changed, and tells people what is worth telling.
+async fn write_status(
+    id: &ClaimId,
+    seen: &Seen,
+    status: DatabaseClaimStatus,
+    context: &Context,
+) -> Result<(), Error> {
+    if Some(&status) == seen.status.as_ref() {
+        return Ok(());
+    }
     let version = context.writer.status(id, &status).await?;
+    news::between(seen.status.as_ref(), &status)
+        .iter()
+        .for_each(news::News::tell);
+    let mut told = false;
     context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
-        it.status = Some((version, status));
+        told = it.in_trouble;
+        it.status = Some((version, status.clone()));
     });
+    if let Some(news) = status::news(seen.status.as_ref(), &status, told) {
+        context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
+            it.in_trouble = matches!(news, News::Trouble(_));
+        });
+        context.events.publish(id, &news).await;
+    }
     Ok(())
 }
 
-fn next(id: &ClaimId, plan: &Plan, seen: &Seen, moment: Moment<'_>) -> Action {
+fn next(id: &ClaimId, plan: &Plan, status: &DatabaseClaimStatus, moment: Moment<'_>) -> Action {
     if plan.again {
         // What is missing was written in this pass; the next one can build on it.
         return Action::requeue(Duration::ZERO);
     }
-    let settled = seen.status.as_ref().and_then(|it| it.phase) == Some(Phase::Ready);
-    let patience = status::patience(moment);
-    let idle = if settled || patience.is_zero() {
+    let idle = if status::is_settled(status) {
         resync(id)
     } else {
-        patience
+        status::look_again(moment, status)
     };
     Action::requeue(plan.requeue.unwrap_or(idle))
 }

@@ -182,6 +182,7 @@ pub(super) fn claims(
                     (!context.memory.is_echo(&uid, &version)).then(|| ObjectRef::from_obj(&claim))
                 }
                 Ok(Event::Delete(claim)) => {
+                    super::news::deleted(&claim);
                     context
                         .memory
                         .forget(&claim.namespace().unwrap_or_default(), &claim.name_any());

@@ -74,28 +74,23 @@ impl Engine {
 
     /// URI for the engine's own drivers and tools; every part percent-encoded.
     pub fn uri(self, to: &Connection<'_>) -> String {
-        let Connection {
-            host,
-            database,
-            username,
-            password,
-        } = *to;
-        let (scheme, port) = (self.binding_type(), self.port());
-        let (user, password, database) = (percent(username), percent(password), percent(database));
+        let (scheme, port, host) = (self.binding_type(), self.port(), to.host);
+        let [user, password, database] = to.encoded();
         format!("{scheme}://{user}:{password}@{host}:{port}/{database}")
     }
 
     /// URL for JDBC drivers.
     pub fn jdbc_uri(self, to: &Connection<'_>) -> String {
-        let Connection {
-            host,
-            database,
-            username,
-            password,
-        } = *to;
-        let (scheme, port) = (self.binding_type(), self.port());
-        let (user, password, database) = (percent(username), percent(password), percent(database));
+        let (scheme, port, host) = (self.binding_type(), self.port(), to.host);
+        let [user, password, database] = to.encoded();
         format!("jdbc:{scheme}://{host}:{port}/{database}?user={user}&password={password}")
+    }
+}
+
+impl Connection<'_> {
+    /// User, password and database as they may stand in a URI.
+    fn encoded(&self) -> [String; 3] {
+        [self.username, self.password, self.database].map(percent)
     }
 }
 

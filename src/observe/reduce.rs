@@ -5,11 +5,11 @@ use std::hash::{Hash, Hasher};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod as CorePod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference};
 
 use crate::api::{KIND, key, label, manager};
 use crate::claim::quantity::Bytes;
-use crate::plan::observed::{ContainerTrouble, Detail, Pod, Volume};
+use crate::plan::observed::{ContainerTrouble, Detail, LastEnd, Pod, Volume};
 use crate::render::Kind;
 
 /// What is kept of an object.
@@ -60,23 +60,26 @@ pub fn metadata(kind: Kind, meta: &ObjectMeta, detail: Detail) -> Option<Seen> {
         deleting: meta.deletion_timestamp.is_some(),
         applied: annotation(meta, key::APPLIED).map(str::to_owned),
         team: label(key::TEAM),
-        fingerprint: fingerprint(meta.managed_fields.as_deref().unwrap_or_default()),
+        fingerprint: fingerprint(meta.managed_fields.as_deref().unwrap_or_default(), owners),
         detail,
     })
 }
 
 /// Hash over the fields that our manager owns, whatever their values. When somebody else changes or removes
-/// one of them, the API server takes it from our entry, and the fingerprint changes.
-fn fingerprint(entries: &[ManagedFieldsEntry]) -> u64 {
+/// one of them, the API server takes it from our entry, and the fingerprint changes. The UIDs of owners are left
+/// out, so that it is the same for all claims and one read after a restart tells about all of them; whose an
+/// object is, is judged by itself.
+fn fingerprint(entries: &[ManagedFieldsEntry], owners: &[OwnerReference]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     for entry in entries {
         if entry.manager.as_deref() == Some(manager::OPERATOR) && entry.subresource.is_none() {
             entry.operation.hash(&mut hasher);
-            entry
-                .fields_v1
-                .as_ref()
-                .map(|fields| fields.0.to_string())
-                .hash(&mut hasher);
+            let fields = entry.fields_v1.as_ref().map(|fields| fields.0.to_string());
+            let general = fields.map(|fields| {
+                let without = |text: String, owner: &OwnerReference| text.replace(&owner.uid, "");
+                owners.iter().fold(fields, without)
+            });
+            general.hash(&mut hasher);
         }
     }
     hasher.finish()
@@ -155,19 +158,40 @@ pub fn pod(pod: &CorePod) -> Detail {
     let status = pod.status.as_ref();
     let conditions = status.and_then(|it| it.conditions.as_deref()).unwrap_or_default();
     let condition = |type_: &str| conditions.iter().find(|it| it.type_ == type_);
-    let mut containers = status.into_iter().flat_map(|it| {
-        let init = it.init_container_statuses.iter().flatten();
-        init.chain(it.container_statuses.iter().flatten())
-    });
+    let containers = || {
+        status.into_iter().flat_map(|it| {
+            let init = it.init_container_statuses.iter().flatten();
+            init.chain(it.container_statuses.iter().flatten())
+        })
+    };
+    let spec = pod.spec.as_ref();
+    let gated = spec.is_some_and(|it| it.readiness_gates.as_ref().is_some_and(|gates| !gates.is_empty()));
+    let is = |type_, value: &str| condition(type_).is_some_and(|it| it.status == value);
     Detail::Pod(Box::new(Pod {
         ready: condition("Ready").is_some_and(|it| it.status == "True"),
         restart_hash: annotation(&pod.metadata, key::RESTART_HASH).map(str::to_owned),
+        wanted: annotation(&pod.metadata, key::WANTED).map(str::to_owned),
         unschedulable: condition("PodScheduled")
             .filter(|it| it.status == "False")
             .map(|it| it.message.clone().unwrap_or_default()),
-        trouble: containers.find_map(container),
-        node: pod.spec.as_ref().and_then(|it| it.node_name.clone()),
+        trouble: containers().find_map(container),
+        node: spec.and_then(|it| it.node_name.clone()),
+        last_end: containers().find_map(last_end),
+        // The kubelet sets both at once; where something else is waited for, this says nothing.
+        node_silent: !gated && is("Ready", "False") && is("ContainersReady", "True"),
+        gone_by: pod.metadata.deletion_timestamp.as_ref().map(|it| it.0),
     }))
+}
+
+/// How a container that runs now ended before.
+fn last_end(status: &ContainerStatus) -> Option<LastEnd> {
+    status.state.as_ref()?.running.as_ref()?;
+    let ended = status.last_state.as_ref()?.terminated.as_ref()?;
+    Some(LastEnd {
+        container: status.name.clone(),
+        reason: ended.reason.clone().unwrap_or_default(),
+        at: ended.finished_at.as_ref()?.0,
+    })
 }
 
 fn container(status: &ContainerStatus) -> Option<ContainerTrouble> {
@@ -186,6 +210,11 @@ fn container(status: &ContainerStatus) -> Option<ContainerTrouble> {
         return match (reason, last.and_then(|it| it.reason.as_deref())) {
             ("" | "ContainerCreating" | "PodInitializing", _) => None,
             ("CrashLoopBackOff", Some("OOMKilled")) => trouble("OOMKilled", None),
+            // What the container said at its end says more than that it is backed off.
+            ("CrashLoopBackOff", _) => {
+                let said = last.and_then(|it| it.message.as_ref());
+                trouble(reason, said.or(waiting.message.as_ref()))
+            }
             _ => trouble(reason, waiting.message.as_ref()),
         };
     }
@@ -199,4 +228,76 @@ pub fn controlled_by_claim(seen: &Seen) -> Option<&str> {
         .as_ref()
         .filter(|(kind, ..)| kind == KIND)
         .map(|(_, _, uid)| uid.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn reduced(spec: &Value, conditions: &[(&str, &str)], database: &Value) -> Pod {
+        let conditions: Vec<_> = conditions
+            .iter()
+            .map(|(type_, status)| json!({"type": type_, "status": status}))
+            .collect();
+        let object = json!({"metadata": {"name": "p"}, "spec": spec, "status": {
+            "conditions": conditions, "containerStatuses": [database]}});
+        match pod(&serde_json::from_value(object).unwrap()) {
+            Detail::Pod(pod) => *pod,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn container(state: &Value, last: &Value) -> Value {
+        json!({"name": "database", "image": "i", "imageID": "", "ready": false, "restartCount": 1,
+            "state": state, "lastState": last})
+    }
+
+    #[test]
+    fn a_pod_that_is_not_ready_while_its_containers_are_is_on_a_silent_node() {
+        let running = || container(&json!({"running": {}}), &json!({}));
+        let spec = json!({"containers": [], "nodeName": "node-7"});
+        let marked = [("ContainersReady", "True"), ("Ready", "False")];
+        assert!(reduced(&spec, &marked, &running()).node_silent);
+        let starting = [("ContainersReady", "False"), ("Ready", "False")];
+        assert!(!reduced(&spec, &starting, &running()).node_silent);
+        let gated = json!({"containers": [], "readinessGates": [{"conditionType": "example.com/gate"}]});
+        assert!(
+            !reduced(&gated, &marked, &running()).node_silent,
+            "something else is waited for"
+        );
+    }
+
+    #[test]
+    fn how_a_container_ended_is_kept_while_it_runs_again_and_while_it_is_backed_off() {
+        let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-01-01T00:00:00Z"}});
+        let spec = json!({"containers": []});
+        let again = reduced(&spec, &[], &container(&json!({"running": {}}), &ended));
+        assert_eq!(again.last_end.unwrap().reason, "OOMKilled");
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}});
+        let killed = reduced(&spec, &[], &container(&waiting, &ended));
+        assert_eq!(killed.trouble.unwrap().reason, "OOMKilled");
+        let failed = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "its last words"}});
+        let crashed = reduced(&spec, &[], &container(&waiting, &failed));
+        assert_eq!(crashed.trouble.unwrap().message, "its last words");
+    }
+
+    fn seen(claim_uid: &str, fields: &str) -> Seen {
+        let meta = json!({
+            "name": "orders-db", "namespace": "shop", "uid": format!("child-of-{claim_uid}"),
+            "ownerReferences": [{"apiVersion": "platform.acme.com/v1", "kind": KIND, "name": "orders",
+                "uid": claim_uid, "controller": true}],
+            "managedFields": [{"manager": manager::OPERATOR, "operation": "Apply", "fieldsV1": {
+                "f:metadata": {"f:ownerReferences": {format!("k:{{\"uid\":\"{claim_uid}\"}}"): {}}},
+                fields: {}}}],
+        });
+        let meta = serde_json::from_value(meta).unwrap_or_default();
+        metadata(Kind::Service, &meta, Detail::None).unwrap_or_else(|| unreachable!("it has a name"))
+    }
+
+    #[test]
+    fn fingerprints_tell_fields_apart_and_claims_not() {
+        assert_eq!(seen("u1", "f:spec").fingerprint, seen("u2", "f:spec").fingerprint);
+        assert_ne!(seen("u1", "f:spec").fingerprint, seen("u1", "f:data").fingerprint);
+    }
 }

@@ -1,5 +1,6 @@
 //! All that the planner may know of the cluster: one plain value per pass.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::api::protocol::{Credentials, Identity, Report};
@@ -18,6 +19,21 @@ pub struct Observed {
     /// Whether a quorum read found the claim gone, going, or another one. Asked only when something is
     /// missing that would survive the claim.
     pub claim_gone: bool,
+    /// Newest warning about the one object that holds the claim up. Asked only when it lasts.
+    pub warning: Option<Warning>,
+}
+
+/// What a controller or the kubelet says about an object, from an Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// Kind of the object.
+    pub kind: Kind,
+    /// Name of the object.
+    pub name: String,
+    /// Reason, such as `FailedCreate` or `ProvisioningFailed`.
+    pub reason: String,
+    /// Message.
+    pub message: String,
 }
 
 /// One object.
@@ -120,12 +136,32 @@ pub struct Pod {
     pub ready: bool,
     /// Hash of what it was started from.
     pub restart_hash: Option<String>,
+    /// What its agent was told last to take over.
+    pub wanted: Option<String>,
     /// Message of a PodScheduled condition that is False.
     pub unschedulable: Option<String>,
     /// First container that does not run as it should.
     pub trouble: Option<ContainerTrouble>,
     /// Node.
     pub node: Option<String>,
+    /// How a container that runs again ended before.
+    pub last_end: Option<LastEnd>,
+    /// Condition Ready is False although every container is ready: only the node controller writes that, about
+    /// a node that does not answer.
+    pub node_silent: bool,
+    /// When the Pod should have been gone: `deletionTimestamp`, which has the grace period in it.
+    pub gone_by: Option<Timestamp>,
+}
+
+/// An end of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastEnd {
+    /// Container.
+    pub container: String,
+    /// Reason, such as `OOMKilled` or `Error`.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A container that does not run as it should, in the kubelet's words.
@@ -214,6 +250,11 @@ impl Observed {
             (Ownership::Ours, Detail::Pod(pod)) => Some((child, pod)),
             _ => None,
         }
+    }
+
+    /// The warning, if it is about this kind of object.
+    pub fn warning(&self, kind: Kind) -> Option<&Warning> {
+        self.warning.as_ref().filter(|warning| warning.kind == kind)
     }
 
     /// The report of the Pod that runs now; a former Pod's is history.

@@ -1,11 +1,15 @@
 //! Why a claim is not ready, in a sentence that a user can act on. Pure.
 
+use jiff::Timestamp;
+
+use super::refusal::because;
+use super::{pod, refusal};
 use crate::api::condition::reason;
 use crate::api::protocol::{MemberPhase, Report, Trouble};
 use crate::claim::{Claim, FIRST_MEMBER};
-use crate::plan::observed::{ContainerTrouble, Observed, Pod, SecretState};
+use crate::plan::observed::{Child, Observed, Pod, SecretState, Warning};
 use crate::plan::{Blocked, Plan};
-use crate::render::Slot;
+use crate::render::{Kind, Slot};
 
 /// One condition's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +36,19 @@ impl Verdict {
         }
     }
 
+    /// The same, for a condition that is good when it is False.
+    pub(super) fn turned(self) -> Self {
+        Self {
+            is_true: !self.is_true,
+            ..self
+        }
+    }
+
+    /// Whether this is a step of a start, and no more is known.
+    pub(super) fn is_step(&self) -> bool {
+        self.is_transitional() && self.reason != reason::UNSCHEDULABLE
+    }
+
     /// Whether this is one of the steps that every start goes through.
     pub(super) fn is_transitional(&self) -> bool {
         let steps = [
@@ -52,21 +69,6 @@ impl From<&Blocked> for Verdict {
     }
 }
 
-/// What others say, to go on in a sentence of ours.
-fn because(message: &str) -> String {
-    match message.trim().trim_end_matches('.') {
-        "" => String::new(),
-        message => format!(": {message}"),
-    }
-}
-
-/// The kubelet says the same error in other words while it waits for its next try to pull.
-fn pull_error(message: &str) -> &str {
-    message
-        .split_once("ErrImagePull: ")
-        .map_or(message, |(_, error)| error)
-}
-
 pub(super) fn storage(claim: &Claim, observed: &Observed) -> Verdict {
     let name = Slot::Volume.name(&claim.id);
     let pending = |message| Verdict::bad(reason::VOLUME_PENDING, message);
@@ -74,14 +76,14 @@ pub(super) fn storage(claim: &Claim, observed: &Observed) -> Verdict {
         return pending(format!("PersistentVolumeClaim {name} is not there yet"));
     };
     if !volume.bound {
-        return pending(format!(
-            "PersistentVolumeClaim {name} is not bound yet; if this lasts, see: kubectl describe pvc {name}"
-        ));
+        return unbound(observed).unwrap_or_else(|| {
+            pending(format!(
+                "PersistentVolumeClaim {name} is not bound yet; if this lasts, see: kubectl describe pvc {name}"
+            ))
+        });
     }
-    let report = observed.current_report(&claim.id);
-    if let Some(verdict) =
-        report.and_then(|report| data_trouble(report).or_else(|| refuses_writes(claim, report)))
-    {
+    let trouble = |report| data_trouble(report).or_else(|| refuses_writes(claim, report));
+    if let Some(verdict) = observed.current_report(&claim.id).and_then(trouble) {
         return verdict;
     }
     if volume.capacity.is_some_and(|has| has < claim.storage) {
@@ -122,6 +124,40 @@ fn refuses_writes(claim: &Claim, report: &Report) -> Option<Verdict> {
     ))
 }
 
+/// Why a volume does not come, in the words of who should make it.
+fn unbound(observed: &Observed) -> Option<Verdict> {
+    let Warning {
+        name,
+        reason: why,
+        message,
+        ..
+    } = observed.warning(Kind::PersistentVolumeClaim)?;
+    let words = refusal::end(message);
+    let verdict = if message.contains("no storage class is set") {
+        Verdict::bad(
+            reason::STORAGE_CLASS_MISSING,
+            format!(
+                "PersistentVolumeClaim {name} names no StorageClass and the cluster has no default one: {words}. Mark one as default with the annotation storageclass.kubernetes.io/is-default-class=true, or delete this claim and create it with spec.storageClassName"
+            ),
+        )
+    } else if message.contains("storageclass") && message.contains("not found") {
+        Verdict::bad(
+            reason::STORAGE_CLASS_MISSING,
+            format!(
+                "PersistentVolumeClaim {name} cannot be provisioned: {words}. Create this StorageClass, or delete this claim and create it with a spec.storageClassName that exists: kubectl get storageclass"
+            ),
+        )
+    } else {
+        Verdict::bad(
+            reason::PROVISIONING_FAILED,
+            format!(
+                "PersistentVolumeClaim {name} cannot be provisioned ({why}): {words}. See: kubectl describe pvc {name}"
+            ),
+        )
+    };
+    Some(verdict)
+}
+
 pub(super) fn credentials(claim: &Claim, observed: &Observed) -> Verdict {
     let missing = [&observed.admin, &observed.app]
         .iter()
@@ -144,9 +180,12 @@ pub(super) fn credentials(claim: &Claim, observed: &Observed) -> Verdict {
 }
 
 /// Ready: a client that reads the Secret now can connect, write and read.
-pub(super) fn ready(claim: &Claim, observed: &Observed) -> Verdict {
+pub(super) fn ready(claim: &Claim, observed: &Observed, now: Timestamp) -> Verdict {
     let Some((child, pod)) = observed.pod(&claim.id) else {
         let set = claim.id.member(FIRST_MEMBER);
+        if let Some(warning) = observed.warning(Kind::StatefulSet) {
+            return refusal::pod(&claim.id.pod(FIRST_MEMBER), warning);
+        }
         let message = if observed.slot(&claim.id, Slot::StatefulSet).is_some() {
             format!(
                 "Pod {} is not there yet; if this lasts, see: kubectl describe statefulset {set}",
@@ -157,13 +196,45 @@ pub(super) fn ready(claim: &Claim, observed: &Observed) -> Verdict {
         };
         return Verdict::bad(reason::POD_MISSING, message);
     };
+    if let Some(verdict) = pod::lost(claim, &child.name, pod, now) {
+        return verdict;
+    }
     if child.deleting {
         return stopping(&child.name);
     }
-    if let Some(verdict) = pod_trouble(claim, pod) {
+    if !pod.ready && pod.trouble.is_none() && observed.volume(&claim.id).is_some_and(|(_, it)| !it.bound) {
+        // Whatever else waits, waits for the volume.
+        if let Some(verdict) = unbound(observed) {
+            return verdict;
+        }
+    }
+    if let Some(verdict) = pod::trouble(claim, &child.name, pod) {
         return verdict;
     }
+    let verdict = running(claim, observed, child, pod);
+    match pod::killed(claim, &child.name, pod, now) {
+        Some(killed) if verdict.is_step() => killed,
+        _ => verdict,
+    }
+}
+
+/// A Pod whose containers run, as far as they say.
+fn running(claim: &Claim, observed: &Observed, child: &Child, pod: &Pod) -> Verdict {
     let Some(report) = observed.current_report(&claim.id) else {
+        if let Some(Warning {
+            reason: why, message, ..
+        }) = observed.warning(Kind::Pod)
+        {
+            return Verdict::bad(
+                reason::POD_START_FAILED,
+                format!(
+                    "Pod {0} cannot start on node {1} ({why}): {2}. See: kubectl describe pod {0}",
+                    child.name,
+                    pod.node.as_deref().unwrap_or("(none)"),
+                    refusal::end(message),
+                ),
+            );
+        }
         return Verdict::bad(
             reason::AGENT_SILENT,
             format!(
@@ -178,13 +249,20 @@ pub(super) fn ready(claim: &Claim, observed: &Observed) -> Verdict {
 fn stopping(pod: &str) -> Verdict {
     Verdict::bad(
         reason::STOPPING,
-        format!("Pod {pod} is stopping; if this lasts, its node may be lost: kubectl describe pod {pod}"),
+        format!("Pod {pod} is stopping; if this lasts, see: kubectl describe pod {pod}"),
     )
 }
 
 fn member(claim: &Claim, observed: &Observed, report: &Report, pod: &str, pod_ready: bool) -> Verdict {
+    let starting = |what: &str| {
+        Verdict::bad(
+            reason::STARTING,
+            format!("the database in Pod {pod} is {what}; if this lasts, see: kubectl logs {pod}"),
+        )
+    };
     match (report.phase, &report.trouble) {
-        (MemberPhase::Blocked | MemberPhase::Failed, Some(trouble)) => {
+        // The agent waits for something outside, such as a volume that is in use elsewhere.
+        (MemberPhase::Blocked | MemberPhase::Failed | MemberPhase::Starting, Some(trouble)) => {
             return Verdict::bad(&trouble.reason, trouble.message.clone());
         }
         (MemberPhase::Blocked | MemberPhase::Failed, None) => {
@@ -193,20 +271,11 @@ fn member(claim: &Claim, observed: &Observed, report: &Report, pod: &str, pod_re
                 format!("the agent in Pod {pod} cannot go on and does not say why; see: kubectl logs {pod}"),
             );
         }
-        (MemberPhase::Running, _) => {}
         (MemberPhase::Stopping, _) => return stopping(pod),
-        (phase @ (MemberPhase::Starting | MemberPhase::Initializing | MemberPhase::Recovering), trouble) => {
-            let what = match phase {
-                MemberPhase::Initializing => "is being created",
-                MemberPhase::Recovering => "is recovering what was written before it stopped",
-                _ => "is starting",
-            };
-            let why = because(trouble.as_ref().map_or("", |it| &it.message));
-            return Verdict::bad(
-                reason::STARTING,
-                format!("the database in Pod {pod} {what}{why}. If this lasts, see: kubectl logs {pod}"),
-            );
-        }
+        (MemberPhase::Starting, None) => return starting("starting"),
+        (MemberPhase::Initializing, _) => return starting("being created"),
+        (MemberPhase::Recovering, _) => return starting("recovering what was written before it stopped"),
+        (MemberPhase::Running, _) => {}
     }
     if let Some(verdict) = refuses_writes(claim, report) {
         return verdict;
@@ -215,10 +284,7 @@ fn member(claim: &Claim, observed: &Observed, report: &Report, pod: &str, pod_re
         .volume(&claim.id)
         .is_some_and(|(_, volume)| volume.is_initialized());
     if report.write_test.is_none() || !recorded {
-        return Verdict::bad(
-            reason::STARTING,
-            format!("the database in Pod {pod} is being checked; if this lasts, see: kubectl logs {pod}"),
-        );
+        return starting("being checked");
     }
     if !pod_ready || !observed.endpoint_ready(&claim.id) {
         let service = claim.id.base();
@@ -232,87 +298,17 @@ fn member(claim: &Claim, observed: &Observed, report: &Report, pod: &str, pod_re
     Verdict::good(reason::READY, "a client can connect, write and read".into())
 }
 
-fn unschedulable(claim: &Claim, message: &str) -> Verdict {
-    let name = claim.id.pod(FIRST_MEMBER);
-    let why = because(message);
-    let act = if message.to_lowercase().contains("persistentvolumeclaim") || message.contains("volume") {
-        format!("See: kubectl describe pvc {}", Slot::Volume.name(&claim.id))
-    } else {
-        format!("Add a node with room, or free some: kubectl describe pod {name}")
-    };
-    Verdict::bad(
-        reason::UNSCHEDULABLE,
-        format!("Pod {name} cannot be scheduled{why}. {act}"),
-    )
-}
-
-fn pod_trouble(claim: &Claim, pod: &Pod) -> Option<Verdict> {
-    if let Some(message) = &pod.unschedulable {
-        return Some(unschedulable(claim, message));
-    }
-    let name = claim.id.pod(FIRST_MEMBER);
-    let ContainerTrouble {
-        container,
-        image,
-        reason: why,
-        message,
-    } = pod.trouble.as_ref()?;
-    let place = format!("container {container} of Pod {name}");
-    let verdict = match why.as_str() {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => Verdict::bad(
-            reason::IMAGE_PULL_FAILED,
-            format!(
-                "image {image} for {place} cannot be pulled{}. Check that it exists and that the node may pull it: kubectl describe pod {name}",
-                because(pull_error(message))
-            ),
-        ),
-        "OOMKilled" => Verdict::bad(
-            reason::OUT_OF_MEMORY,
-            format!(
-                "{place} was killed because it used more memory than its limit; create a claim of a larger size and copy the data"
-            ),
-        ),
-        // The kubelet's message says how long it waits, which changes at every try and helps nobody.
-        "CrashLoopBackOff" => Verdict::bad(
-            reason::CRASH_LOOP,
-            format!("{place} ends again and again. See: kubectl logs {name} -c {container} --previous"),
-        ),
-        "Error" | "RunContainerError" | "StartError" => Verdict::bad(
-            reason::CRASH_LOOP,
-            format!(
-                "{place} ended ({why}){}. See: kubectl logs {name} -c {container} --previous",
-                because(message)
-            ),
-        ),
-        _ => Verdict::bad(
-            reason::CONTAINER_CONFIG,
-            format!(
-                "{place} cannot start ({why}){}. See: kubectl describe pod {name}",
-                because(message)
-            ),
-        ),
-    };
-    Some(verdict)
-}
-
 /// What only a human can resolve; `None` while the operator or time can.
-pub(super) fn needs_a_human(
-    plan: &Plan,
-    observed: &Observed,
-    claim: &Claim,
-    credentials: &Verdict,
-) -> Option<Verdict> {
+pub(super) fn needs_a_human(plan: &Plan, observed: &Observed, claim: &Claim) -> Option<Verdict> {
     let human = [
         reason::NAME_TAKEN,
         reason::DATA_MISSING,
         reason::DATA_MISMATCH,
+        reason::SECRET_UNREADABLE,
         reason::VOLUME_TERMINATING,
     ];
     if let Some(blocked) = plan.blocked.iter().find(|it| human.contains(&it.reason)) {
         return Some(Verdict::good(blocked.reason, blocked.message.clone()));
-    }
-    if credentials.reason == reason::SECRET_UNREADABLE {
-        return Some(Verdict::good(&credentials.reason, credentials.message.clone()));
     }
     match observed.current_report(&claim.id) {
         Some(Report {

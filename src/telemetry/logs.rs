@@ -3,7 +3,16 @@
 use std::io::IsTerminal as _;
 
 use thiserror::Error;
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
+use tracing_subscriber::filter::{FilterExt as _, ParseError, filter_fn};
+use tracing_subscriber::layer::{Filter, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use super::traces::Recorder;
+
+mod json;
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,17 +34,19 @@ pub enum Error {
         /// What was given.
         filter: String,
         /// What is wrong with it.
-        source: tracing_subscriber::filter::ParseError,
+        source: ParseError,
     },
 }
 
-/// Sets up logging to standard error for the whole process.
+/// Where the API client writes whole answers, so also Secrets, when it cannot read them.
+const BODIES: &str = "kube_client::client";
+
+/// Sets up logging to standard error for the whole process, and the recording of spans where it is wanted.
 ///
 /// # Errors
 /// When the filter cannot be read.
-pub fn start(filter: &str, format: Format) -> Result<(), Error> {
-    let parsed = EnvFilter::try_new(filter);
-    let parsed = parsed.map_err(|source| Error::Filter {
+pub fn start(filter: &str, format: Format, traces: Option<Recorder>) -> Result<(), Error> {
+    let parsed = parse(filter).map_err(|source| Error::Filter {
         filter: filter.to_owned(),
         source,
     })?;
@@ -44,13 +55,85 @@ pub fn start(filter: &str, format: Format) -> Result<(), Error> {
         Format::Text => false,
         Format::Auto => !std::io::stderr().is_terminal(),
     };
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(parsed)
-        .with_writer(std::io::stderr);
-    if json {
-        lines.json().flatten_event(true).init();
-    } else {
-        lines.with_target(false).init();
-    }
+    // Filters are per layer: what is logged does not decide what is traced.
+    let lines = lines(json).with_filter(parsed);
+    let traces = traces.map(|it| it.with_filter(super::traces::filter()));
+    Registry::default().with(lines).with(traces).init();
+    tell_panics();
     Ok(())
+}
+
+fn lines<S>(json: bool) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    if json {
+        json::Lines.boxed()
+    } else {
+        tracing_subscriber::fmt::layer()
+            .with_target(false)
+            .with_writer(std::io::stderr)
+            .boxed()
+    }
+}
+
+/// What is asked for, without what nobody may ask for.
+fn parse<S>(filter: &str) -> Result<impl Filter<S> + Send + Sync + 'static, ParseError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let asked = EnvFilter::try_new(filter)?;
+    Ok(asked.and(filter_fn(|it| it.is_span() || it.target() != BODIES)))
+}
+
+/// A panic becomes a line like any other, with the claim whose pass it ended.
+fn tell_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string);
+        let payload = panic.payload();
+        let owned = || payload.downcast_ref::<String>().map(String::as_str);
+        let detail = payload.downcast_ref::<&str>().copied().or_else(owned);
+        tracing::error!(location, detail, "a task panicked; this is a defect of dbclaim");
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Remembers targets.
+    #[derive(Clone, Default)]
+    struct Heard(Arc<Mutex<Vec<String>>>);
+
+    impl<S: Subscriber> Layer<S> for Heard {
+        fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            self.0.lock().unwrap().push(event.metadata().target().to_owned());
+        }
+    }
+
+    #[test]
+    fn no_filter_brings_the_bodies_of_answers_into_the_log() {
+        for filter in [
+            "trace",
+            "kube_client::client=trace",
+            "kube_client=trace,info",
+            "[pass]=trace",
+        ] {
+            let heard = Heard::default();
+            let subscriber = Registry::default().with(heard.clone().with_filter(parse(filter).unwrap()));
+            tracing::subscriber::with_default(subscriber, || {
+                let _pass = tracing::error_span!("pass").entered();
+                tracing::warn!(target: "kube_client::client", "a whole Secret");
+                tracing::error!(target: "kube_client::client::builder", "a status");
+            });
+            assert_eq!(
+                *heard.0.lock().unwrap(),
+                ["kube_client::client::builder"],
+                "{filter}"
+            );
+        }
+        assert!(parse::<Registry>("info,dbclaim=loud").is_err());
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::member::{Client, Member, Prerequisites, wait};
+use crate::client::Client;
+use crate::member::{Member, Prerequisites, wait};
 
 pub(crate) const TESTS: &[(&str, crate::Real)] = &[
     (
@@ -83,10 +84,28 @@ fn a_server_that_does_not_start_is_failed(needs: &Prerequisites) {
     member.write_config(|_| {}, "shared_buffers = 'a lot'");
     member.start();
     member.wait_readyz(503, "Failed: EngineFailed: ");
-    let (_, words) = member.get("/readyz").unwrap();
+    let state = r#""phase":"Failed","reason":"EngineFailed""#;
+    let said: Vec<String> = member
+        .log()
+        .lines()
+        .filter(|line| line.contains(state))
+        .map(str::to_owned)
+        .collect();
     assert!(
-        words.contains("invalid value for parameter \"shared_buffers\""),
-        "{words}"
+        said[0].contains(r#"invalid value for parameter \"shared_buffers\""#),
+        "{said:?}"
+    );
+    // The engine's lines are for those who may read the report.
+    assert!(!member.get("/readyz").unwrap().1.contains("shared_buffers"));
+    let exits = || member.metric("dbclaim_agent_engine_exits_total");
+    wait(Duration::from_secs(30), "more tries", || match exits() {
+        Some(5.0..) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(
+        member.log().matches(state).count(),
+        1,
+        "the same failure is said once"
     );
     member.write_config(|config| config["generation"] = "g2".into(), "");
     member.wait_ready();

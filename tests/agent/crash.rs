@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::member::{Client, Member, Prerequisites, alive, wait};
+use crate::client::Client;
+use crate::member::{Member, Prerequisites, alive, wait};
 
 pub(crate) const TESTS: &[(&str, crate::Real)] = &[
     (
@@ -37,7 +38,12 @@ pub(crate) const TESTS: &[(&str, crate::Real)] = &[
         a_killed_backend_is_recovered,
     ),
     ("crash::orphans_are_reaped", orphans_are_reaped),
+    ("crash::a_full_disk_loses_nothing", a_full_disk_loses_nothing),
 ];
+
+/// Rows of 8 kB that do not compress.
+const BULK: &str = "INSERT INTO bulk SELECT (SELECT string_agg(md5(random()::text || n || m), '') \
+    FROM generate_series(1, 250) m) FROM generate_series(1, 500) n";
 
 const PASSWORD: &str = "first p@ss";
 const FILL: &str = "CREATE TABLE item AS SELECT generate_series(1, 1000) AS id";
@@ -184,6 +190,44 @@ fn a_killed_backend_is_recovered(needs: &Prerequisites) {
     member.wait_ready();
     assert_eq!(member.postmaster(), postmaster);
     assert_eq!(member.metric("dbclaim_agent_engine_exits_total"), Some(0.0));
+}
+
+fn a_full_disk_loses_nothing(needs: &Prerequisites) {
+    let mut member = Member::new(needs);
+    (member.isolated, member.small_volume) = (true, Some("250m"));
+    member.write_config(|_| {}, "max_wal_size = '64MB'\nmin_wal_size = '32MB'");
+    member.start();
+    member.wait_ready();
+    // In the container's own mounts, which are not ours.
+    let volume = format!(
+        "/proc/{}/root{}",
+        member.supervisor().as_raw_nonzero(),
+        member.volume().display()
+    );
+    let filler = std::path::Path::new(&volume).join("filler");
+    fs::write(&filler, vec![0; 60 << 20]).unwrap();
+    member.sql(PASSWORD, "CREATE TABLE bulk (text text)").unwrap();
+    let mut batches = 0;
+    let refused = loop {
+        match member.sql(PASSWORD, BULK) {
+            Ok(_) => batches += 1,
+            Err(error) => break error,
+        }
+        assert!(batches < 1000, "the volume is never full");
+    };
+    println!("full after {batches} batches: {refused}");
+    assert!(batches > 5);
+    fs::remove_file(&filler).unwrap();
+    member.wait_ready();
+    wait(
+        Duration::from_secs(60),
+        "every committed row is there",
+        || match member.sql(PASSWORD, "SELECT count(*) FROM bulk") {
+            Ok(count) if count == (batches * 500).to_string() => Ok(()),
+            other => Err(format!("{other:?} instead of {} rows", batches * 500)),
+        },
+    );
+    assert_eq!(member.metric("dbclaim_agent_write_test_ok"), Some(1.0));
 }
 
 fn orphans_are_reaped(needs: &Prerequisites) {

@@ -1,6 +1,7 @@
 //! Passwords: changed when asked for, and never because a file is missing, broken or old.
 
-use crate::member::{Client, Member, Prerequisites, wait};
+use crate::client::Client;
+use crate::member::{Member, Prerequisites, wait};
 use std::time::Duration;
 
 pub(crate) const TESTS: &[(&str, crate::Real)] = &[

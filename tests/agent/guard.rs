@@ -208,7 +208,7 @@ fn every_row_of_the_table() {
         );
         rows += 1;
     }
-    assert_eq!(rows, 45);
+    assert_eq!(rows, 43);
 }
 
 fn what_has_no_identity_of_ours_is_foreign() {

@@ -1,6 +1,5 @@
 //! One member: its directory, its files, its processes, and how to ask it things.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -13,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+
+use crate::client::Client;
 
 /// A PostgreSQL that can be run, and as whom.
 #[derive(Clone, Debug)]
@@ -28,10 +29,15 @@ pub(crate) fn prerequisites() -> Result<Prerequisites, String> {
     if !rustix::process::getuid().is_root() {
         return Err("only root can become the user postgres".into());
     }
-    if newest().is_none() {
+    // A PostgreSQL of another version than this machine's, for example the newest.
+    let named = std::env::var_os("DBCLAIM_TEST_POSTGRES").map(PathBuf::from);
+    if named.is_none() && newest().is_none() {
         install();
     }
-    let (major, bin) = newest().ok_or("there is no PostgreSQL; on Debian: apt-get install postgresql")?;
+    let bin = named
+        .or_else(newest)
+        .ok_or("there is no PostgreSQL; on Debian: apt-get install postgresql")?;
+    let major = major(&bin).ok_or_else(|| format!("{} cannot be run", bin.join("postgres").display()))?;
     let passwd = fs::read_to_string("/etc/passwd").map_err(|error| error.to_string())?;
     let entry = passwd
         .lines()
@@ -47,14 +53,29 @@ pub(crate) fn prerequisites() -> Result<Prerequisites, String> {
     }
 }
 
-fn newest() -> Option<(u32, PathBuf)> {
+/// Directory of the newest installed version's binaries.
+fn newest() -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
     let installed = versions.filter_map(|entry| {
         let bin = entry.path().join("bin");
-        let major = entry.file_name().to_str()?.parse().ok()?;
+        let major: u32 = entry.file_name().to_str()?.parse().ok()?;
         (bin.join("postgres").exists() && bin.join("initdb").exists()).then_some((major, bin))
     });
-    installed.max()
+    installed.max().map(|(_, bin)| bin)
+}
+
+fn major(bin: &Path) -> Option<u32> {
+    let output = Command::new(bin.join("postgres"))
+        .arg("--version")
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    text.strip_prefix("postgres (PostgreSQL) ")?
+        .split(['.', ' '])
+        .next()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 fn install() {
@@ -80,7 +101,13 @@ pub(crate) struct Member {
     http: u16,
     swaps: u32,
     config: Value,
-    fencer: Option<Child>,
+    /// More environment of the container.
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// Runs the container in a process namespace of its own, where the fencer is PID 1.
+    pub(crate) isolated: bool,
+    /// Isolated, with an empty volume of this size, for example `200m`.
+    pub(crate) small_volume: Option<&'static str>,
+    container: Option<Child>,
 }
 
 impl Member {
@@ -122,7 +149,10 @@ impl Member {
             http,
             swaps: 0,
             config,
-            fencer: None,
+            environment: Vec::new(),
+            isolated: false,
+            small_volume: None,
+            container: None,
         };
         for directory in ["var/lib/dbclaim", "run/dbclaim"] {
             chown(member.root.join(directory), Some(needs.uid), Some(needs.gid)).unwrap();
@@ -174,30 +204,60 @@ impl Member {
         fs::rename(directory.join("..data_tmp"), directory.join("..data")).unwrap();
     }
 
-    /// Starts the container: PID 1, as far as that goes outside of one.
+    /// Starts the container; unless isolated, the fencer is PID 1 only as far as that goes outside of one.
     pub(crate) fn start(&mut self) {
         let log = File::options()
             .create(true)
             .append(true)
             .open(self.root.join("log"))
             .unwrap();
-        let mut command = Command::new(self.root.join("bin/dbclaim-agent"));
+        self.start_logging_to(log.into());
+    }
+
+    pub(crate) fn start_logging_to(&mut self, log: std::os::fd::OwnedFd) {
+        let agent = self.root.join("bin/dbclaim-agent");
+        let mut command = if self.isolated {
+            self.isolation()
+        } else {
+            let mut command = Command::new(agent);
+            command.uid(self.needs.uid).gid(self.needs.gid);
+            command
+        };
         command
             .arg("--root")
             .arg(&self.root)
             .args(["--port", &self.http.to_string()])
             .env_clear()
             .envs([
-                ("PATH", "/usr/bin:/bin"),
+                ("PATH", self.needs.bin.to_str().unwrap()),
                 ("MEMBER", "1"),
                 ("POD_UID", "pod-3"),
                 ("SECRET_OF_THE_POD", "x"),
             ])
+            .envs(self.environment.iter().cloned())
             .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .uid(self.needs.uid)
-            .gid(self.needs.gid);
-        self.fencer = Some(command.spawn().unwrap());
+            .stderr(log);
+        self.container = Some(command.spawn().unwrap());
+    }
+
+    /// Namespaces of its own for processes and mounts; with a small volume, that is made in there.
+    fn isolation(&self) -> Command {
+        let (uid, gid) = (self.needs.uid, self.needs.gid);
+        let mount = self.small_volume.map_or_else(String::new, |size| {
+            let volume = self.volume();
+            format!(
+                "/bin/mount -t tmpfs -o size={size},uid={uid},gid={gid} none {} && ",
+                volume.display()
+            )
+        });
+        let agent = self.root.join("bin/dbclaim-agent");
+        let drop = format!("exec /usr/bin/setpriv --clear-groups --reuid={uid} --regid={gid}");
+        let mut command = Command::new("/usr/bin/unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "/bin/sh", "-c"]);
+        command
+            .arg(format!("{mount}{drop} {} \"$@\"", agent.display()))
+            .arg("agent");
+        command
     }
 
     pub(crate) fn started(needs: &Prerequisites) -> Self {
@@ -209,11 +269,10 @@ impl Member {
 
     /// Ends every process at once, as when a node loses power; the volume stays.
     pub(crate) fn kill_everything(&mut self) {
-        let fencer = self.fencer.as_mut().expect("a container");
+        let mut container = self.container.take().expect("a container");
         // PID 1 first, as the kernel does; what is left has nobody to start it again.
-        fencer.kill().unwrap();
-        fencer.wait().unwrap();
-        self.fencer = None;
+        container.kill().unwrap();
+        container.wait().unwrap();
         self.end_processes();
         // The emptyDirs of the Pod go with it.
         fs::remove_dir_all(self.root.join("run/dbclaim")).unwrap();
@@ -243,27 +302,36 @@ impl Member {
     /// Tells the container to stop; returns its exit code and how long it took.
     pub(crate) fn stop(&mut self) -> (Option<i32>, Duration) {
         let begun = Instant::now();
-        let mut fencer = self.fencer.take().expect("a container");
-        kill_process(Pid::from_child(&fencer), Signal::TERM).unwrap();
+        kill_process(self.fencer(), Signal::TERM).unwrap();
+        let mut container = self.container.take().expect("a container");
         let mut code = None;
         wait(Duration::from_secs(60), "the container stops", || {
-            code = fencer.try_wait().unwrap();
+            code = container.try_wait().unwrap();
             code.map(drop).ok_or_else(|| self.log())
         });
         (code.and_then(|status| status.code()), begun.elapsed())
     }
 
     pub(crate) fn fencer(&self) -> Pid {
-        Pid::from_child(self.fencer.as_ref().expect("a container"))
+        let container = Pid::from_child(self.container.as_ref().expect("a container"));
+        if !self.isolated {
+            return container;
+        }
+        let agent = self.root.join("bin/dbclaim-agent");
+        self.process("the fencer", |command| {
+            command.starts_with(agent.to_str().unwrap())
+        })
     }
 
     pub(crate) fn supervisor(&self) -> Pid {
-        let found = self
-            .processes()
-            .into_iter()
-            .find(|(_, command)| command.contains(" supervise "));
+        self.process("the supervisor", |command| command.contains(" supervise "))
+    }
+
+    fn process(&self, what: &str, is_it: impl Fn(&str) -> bool) -> Pid {
+        let processes = self.processes();
+        let found = processes.iter().find(|(_, command)| is_it(command));
         found
-            .unwrap_or_else(|| panic!("no supervisor in {:?}", self.processes()))
+            .unwrap_or_else(|| panic!("{what} is not in {processes:?}"))
             .0
     }
 
@@ -366,9 +434,9 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        if let Some(mut fencer) = self.fencer.take() {
-            let _ = fencer.kill();
-            let _ = fencer.wait();
+        if let Some(mut container) = self.container.take() {
+            let _ = container.kill();
+            let _ = container.wait();
         }
         self.end_processes();
         if std::thread::panicking() {
@@ -376,54 +444,6 @@ impl Drop for Member {
         }
         let _ = fs::remove_dir_all(&self.root);
     }
-}
-
-/// A connection of the application.
-pub(crate) struct Client {
-    runtime: tokio::runtime::Runtime,
-    client: tokio_postgres::Client,
-}
-
-impl Client {
-    pub(crate) fn connect(member: &Member, password: &str) -> Result<Self, String> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let mut config = tokio_postgres::Config::new();
-        config
-            .host("127.0.0.1")
-            .port(member.port)
-            .user("shopkeeper")
-            .password(password)
-            .dbname("orders");
-        let (client, connection) = runtime
-            .block_on(config.connect(tokio_postgres::NoTls))
-            .map_err(|error| said(&error))?;
-        runtime.spawn(connection);
-        Ok(Self { runtime, client })
-    }
-
-    pub(crate) fn sql(&self, statement: &str) -> Result<String, String> {
-        let messages = self
-            .runtime
-            .block_on(self.client.simple_query(statement))
-            .map_err(|error| said(&error))?;
-        let mut text = String::new();
-        for message in messages {
-            if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
-                let cells: Vec<&str> = (0..row.len()).map(|cell| row.get(cell).unwrap_or("")).collect();
-                let _ = writeln!(text, "{}", cells.join("|"));
-            }
-        }
-        Ok(text.trim_end().to_owned())
-    }
-}
-
-fn said(error: &tokio_postgres::Error) -> String {
-    error
-        .as_db_error()
-        .map_or_else(|| error.to_string(), |error| error.message().to_owned())
 }
 
 /// Waits for a state. Fails with what was seen last.

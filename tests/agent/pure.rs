@@ -1,7 +1,7 @@
 //! SCRAM verifiers, and what is worth a report.
 
-use dbclaim::agent::{Verifier, disk_bucket, patch};
-use dbclaim::api::protocol::{Applied, MemberPhase, Report};
+use dbclaim::agent::{Verifier, disk_bucket, patch, same_but_numbers};
+use dbclaim::api::protocol::{Applied, MemberPhase, Report, Trouble};
 
 pub(crate) const TESTS: &[(&str, crate::Pure)] = &[
     (
@@ -23,6 +23,10 @@ pub(crate) const TESTS: &[(&str, crate::Pure)] = &[
     (
         "pure::the_fill_level_moves_in_steps_and_does_not_flap",
         the_fill_level_moves_in_steps,
+    ),
+    (
+        "pure::times_and_pids_in_log_lines_are_no_news",
+        times_and_pids_are_no_news,
     ),
     (
         "pure::a_report_is_one_annotation_of_a_merge_patch",
@@ -91,6 +95,33 @@ fn the_fill_level_moves_in_steps() {
         );
     }
     assert_eq!(disk_bucket(None, 0, 0), None);
+}
+
+fn times_and_pids_are_no_news() {
+    let trouble = |reason: &str, message: &str| Trouble {
+        reason: reason.into(),
+        message: message.into(),
+    };
+    let before = trouble(
+        "EngineFailed",
+        "code 1\n2026-01-01 10:00:59 UTC [71] FATAL: no space",
+    );
+    let later = trouble(
+        "EngineFailed",
+        "code 1\n2026-01-01 10:01:31 UTC [4711] FATAL: no space",
+    );
+    assert!(same_but_numbers(&before, &later));
+    assert!(!same_but_numbers(
+        &before,
+        &trouble("EngineFailed", "code 1\n2026 FATAL: no memory")
+    ));
+    assert!(!same_but_numbers(
+        &before,
+        &Trouble {
+            reason: "InitializeFailed".into(),
+            ..later
+        }
+    ));
 }
 
 fn a_report_is_one_annotation() {

@@ -1,7 +1,5 @@
 //! One API server for all tests of this program, with the CRD installed.
 
-use std::path::Path;
-
 use anyhow::Context as _;
 use devcluster::{Cluster, Options, Profile, Progress};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
@@ -18,9 +16,16 @@ pub struct Suite {
 impl Suite {
     /// Starts the API server and installs the CRD from `crds/`, as a user would.
     pub async fn start() -> anyhow::Result<Self> {
-        let options = Options { profile: Profile::Api, name: None, progress: Progress::Stderr };
+        let options = Options {
+            profile: Profile::Api,
+            name: None,
+            progress: Progress::Stderr,
+        };
         let cluster = Cluster::start(options).await?;
-        let suite = Self { client: cluster.client()?, cluster };
+        let suite = Self {
+            client: cluster.client()?,
+            cluster,
+        };
         suite.install_crd().await?;
         Ok(suite)
     }
@@ -32,10 +37,12 @@ impl Suite {
             k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
         >(&());
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-        api.patch(&crd.name_any(), &PatchParams::apply("test"), &Patch::Apply(&crd)).await?;
+        api.patch(&crd.name_any(), &PatchParams::apply("test"), &Patch::Apply(&crd))
+            .await?;
         let established = kube::runtime::conditions::is_crd_established();
         let typed = Api::all(self.client.clone());
-        let wait = kube::runtime::wait::await_condition(typed, "databaseclaims.platform.acme.com", established);
+        let wait =
+            kube::runtime::wait::await_condition(typed, "databaseclaims.platform.acme.com", established);
         tokio::time::timeout(std::time::Duration::from_secs(20), wait)
             .await
             .context("the CRD was not established within 20 s")??;
@@ -46,7 +53,9 @@ impl Suite {
     pub async fn namespace(&self, name: &str) -> String {
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client.clone());
         let namespace = serde_json::from_value(json!({"metadata": {"generateName": format!("{name}-")}}));
-        let made = namespaces.create(&PostParams::default(), &namespace.unwrap()).await;
+        let made = namespaces
+            .create(&PostParams::default(), &namespace.unwrap())
+            .await;
         made.expect("a namespace can be made").name_any()
     }
 
@@ -54,8 +63,13 @@ impl Suite {
         Ok(self.cluster.stop().await?)
     }
 
-    #[expect(dead_code, reason = "for tests that look into the audit log")]
-    pub fn audit_log(&self) -> &Path {
-        self.cluster.audit_log()
+    /// How a program of its own reaches the API server.
+    pub fn kubeconfig(&self) -> &std::path::Path {
+        self.cluster.kubeconfig()
+    }
+
+    /// How to reach the API server, for clients of one's own.
+    pub fn config(&self) -> kube::Config {
+        self.cluster.config()
     }
 }

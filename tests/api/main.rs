@@ -1,11 +1,21 @@
 //! Tests against a real API server: schema and its messages, and the operator's line without nodes.
 
-#![expect(missing_docs, reason = "a test program")]
 #![allow(unreachable_pub, reason = "modules of one program")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod cluster;
+mod exposition;
+mod faults;
+mod lease;
+mod line;
+mod rights;
 mod schema;
+mod telemetry;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,7 +45,7 @@ fn main() -> ExitCode {
 
 async fn run(runtime: &Arc<tokio::runtime::Runtime>, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let suite = Arc::new(Suite::start().await?);
-    let trials = trials(Some((runtime.clone(), suite.clone())));
+    let trials = trials(Some(&(runtime.clone(), suite.clone())));
     let conclusion = tokio::task::spawn_blocking(move || libtest_mimic::run(&arguments, trials)).await?;
     if let Some(suite) = Arc::into_inner(suite) {
         suite.stop().await?;
@@ -45,10 +55,10 @@ async fn run(runtime: &Arc<tokio::runtime::Runtime>, arguments: Arguments) -> an
 
 type Bench = (Arc<tokio::runtime::Runtime>, Arc<Suite>);
 
-fn trials(bench: Option<Bench>) -> Vec<Trial> {
+fn trials(bench: Option<&Bench>) -> Vec<Trial> {
     macro_rules! tests {
         ($($module:ident :: $test:ident),* $(,)?) => {
-            vec![$(trial(concat!(stringify!($module), "::", stringify!($test)), bench.clone(), |suite| {
+            vec![$(trial(concat!(stringify!($module), "::", stringify!($test)), bench.cloned(), |suite| {
                 Box::pin(async move { $module::$test(&suite).await })
             })),*]
         };
@@ -62,6 +72,18 @@ fn trials(bench: Option<Bench>) -> Vec<Trial> {
         schema::changes_that_cannot_be_honoured_are_refused,
         schema::storage_is_not_lowered_below_what_the_volume_has,
         schema::every_field_is_documented,
+        line::every_fault_at_every_write_ends_in_the_same_claim,
+        telemetry::a_claim_on_its_way_to_ready_is_seen_everywhere_and_its_password_nowhere,
+        lease::there_is_one_holder_at_any_time,
+        lease::a_released_lease_is_taken_at_once,
+        lease::a_silent_holder_is_succeeded_after_its_term,
+        lease::a_renewal_survives_lost_answers_conflicts_and_refusals,
+        lease::a_holder_that_was_replaced_ends_without_another_write,
+        lease::a_holder_that_was_paused_past_its_term_sends_nothing,
+        lease::a_deleted_lease_is_not_taken_before_its_term_is_over,
+        lease::a_standby_is_ready_and_writes_nothing_until_it_leads,
+        lease::a_leader_whose_lease_ran_out_writes_nothing,
+        rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
     ]
 }
 
@@ -69,7 +91,9 @@ type Test = fn(Arc<Suite>) -> futures::future::BoxFuture<'static, ()>;
 
 fn trial(name: &str, bench: Option<Bench>, test: Test) -> Trial {
     Trial::test(name, move || {
-        let Some((runtime, suite)) = bench else { return Ok(()) };
+        let Some((runtime, suite)) = bench else {
+            return Ok(());
+        };
         runtime.block_on(test(suite));
         Ok(())
     })

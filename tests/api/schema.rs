@@ -1,11 +1,14 @@
 //! What the real API server says to right and wrong claims: its words are what a user gets to read.
 
+mod tables;
+
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client, discovery::ApiResource};
 use serde_json::{Value, json};
 
 use crate::cluster::Suite;
+use tables::{changes, refused_at_creation};
 
 /// Claims in their smallest form, with fields put in and taken out.
 fn claim(name: &str, changes: &Value) -> Value {
@@ -32,7 +35,10 @@ fn api(client: &Client, namespace: &str) -> Api<DynamicObject> {
 }
 
 async fn create(api: &Api<DynamicObject>, claim: &Value) -> Result<DynamicObject, String> {
-    let strict = PostParams { dry_run: false, field_manager: Some("test".into()) };
+    let strict = PostParams {
+        dry_run: false,
+        field_manager: Some("test".into()),
+    };
     let object = serde_json::from_value(claim.clone()).unwrap();
     api.create(&strict, &object).await.map_err(words)
 }
@@ -42,52 +48,6 @@ fn words(error: kube::Error) -> String {
         kube::Error::Api(status) => status.message.clone(),
         other => panic!("the API server gave no verdict: {other}"),
     }
-}
-
-/// Spec changes that are refused at creation, with words that the refusal must hold.
-fn refused_at_creation() -> Vec<(&'static str, Value, &'static [&'static str])> {
-    let long = |n| "x".repeat(n);
-    vec![
-        ("engine absent", json!({"engine": ABSENT}), &["spec.engine", "Required"]),
-        ("engine null", json!({"engine": null}), &["spec.engine"]),
-        ("engine unknown", json!({"engine": "oracle"}), &["spec.engine", "oracle", "\"postgres\""]),
-        ("engine of a wrong type", json!({"engine": 5}), &["spec.engine", "string"]),
-        ("size absent", json!({"size": ABSENT}), &["spec.size", "Required"]),
-        ("size null", json!({"size": null}), &["spec.size"]),
-        ("size unknown", json!({"size": "huge"}), &["spec.size", "huge", "small", "medium", "large"]),
-        ("size of a wrong type", json!({"size": true}), &["spec.size", "string"]),
-        ("team absent", json!({"team": ABSENT}), &["spec.team", "Required"]),
-        ("team null", json!({"team": null}), &["spec.team"]),
-        ("team empty", json!({"team": ""}), &["spec.team"]),
-        ("team no label", json!({"team": "Check Out"}), &["spec.team", "should match"]),
-        ("team of a wrong type", json!({"team": 1}), &["spec.team", "string"]),
-        ("team too long", json!({"team": long(64)}), &["spec.team", "63"]),
-        ("version as a number", json!({"version": 17}), &["spec.version", "string"]),
-        ("version no version", json!({"version": "latest"}), &["spec.version"]),
-        ("version too long", json!({"version": "17.555555555"}), &["spec.version"]),
-        ("version unknown", json!({"version": "9.6"}), &["available are 17 and 18"]),
-        ("storage as a number", json!({"storage": 10}), &["spec.storage", "string"]),
-        ("storage no quantity", json!({"storage": "10 gigs"}), &["must be a Kubernetes quantity such as 20Gi"]),
-        ("storage too small", json!({"storage": "100Mi"}), &["between 1Gi and 64Ti"]),
-        ("storage negative", json!({"storage": "-5Gi"}), &["between 1Gi and 64Ti"]),
-        ("storage too large", json!({"storage": "65Ti"}), &["between 1Gi and 64Ti"]),
-        ("storage too long", json!({"storage": format!("{}Gi", "0".repeat(30))}), &["spec.storage", "24"]),
-        ("storageClassName no name", json!({"storageClassName": "Fast SSD"}), &["spec.storageClassName"]),
-        ("storageClassName of a wrong type", json!({"storageClassName": 1}), &["spec.storageClassName", "string"]),
-        ("storageClassName too long", json!({"storageClassName": long(254)}), &["spec.storageClassName", "253"]),
-        ("database no identifier", json!({"database": "my-db"}), &["spec.database", "should match"]),
-        ("database reserved", json!({"database": "postgres"}), &["keeps for itself", "template1"]),
-        ("database of a wrong type", json!({"database": 1}), &["spec.database", "string"]),
-        ("database too long", json!({"database": long(33)}), &["spec.database", "32"]),
-        ("username no identifier", json!({"username": "Robert'); DROP"}), &["spec.username", "should match"]),
-        ("username reserved", json!({"username": "postgres"}), &["keeps for itself", "root"]),
-        ("username reserved by prefix", json!({"username": "pg_monitor"}), &["begins with pg_"]),
-        ("username of a wrong type", json!({"username": []}), &["spec.username", "string"]),
-        ("username too long", json!({"username": long(33)}), &["spec.username", "32"]),
-        ("deletionPolicy unknown", json!({"deletionPolicy": "Shred"}), &["spec.deletionPolicy", "Retain", "Delete"]),
-        ("deletionPolicy of a wrong type", json!({"deletionPolicy": 0}), &["spec.deletionPolicy", "string"]),
-        ("paused of a wrong type", json!({"paused": "yes"}), &["spec.paused", "boolean"]),
-    ]
 }
 
 /// Every wrong claim is refused at creation, with words that name the field and the way out.
@@ -115,19 +75,33 @@ fn missing(case: &str, said: &str, expected: &[&str]) -> Option<String> {
 pub async fn names_that_do_not_fit_are_refused(suite: &Suite) {
     let api = api(&suite.client, &suite.namespace("schema-names").await);
     for name in ["1orders", "or.ders", &"x".repeat(47)] {
-        let said = create(&api, &claim(name, &json!({}))).await.expect_err("was accepted");
+        let said = create(&api, &claim(name, &json!({})))
+            .await
+            .expect_err("was accepted");
         assert!(said.contains("at most 46 characters"), "{name}: {said}");
     }
-    create(&api, &claim(&"x".repeat(46), &json!({}))).await.expect("46 characters fit");
+    create(&api, &claim(&"x".repeat(46), &json!({})))
+        .await
+        .expect("46 characters fit");
 }
 
 /// With strict field validation, as kubectl uses it, a misspelt field is an error and not silence.
 pub async fn unknown_fields_are_refused_under_strict_validation(suite: &Suite) {
     let namespace = suite.namespace("schema-strict").await;
-    let url = format!("/apis/platform.acme.com/v1/namespaces/{namespace}/databaseclaims?fieldValidation=Strict");
+    let url =
+        format!("/apis/platform.acme.com/v1/namespaces/{namespace}/databaseclaims?fieldValidation=Strict");
     let body = serde_json::to_vec(&claim("orders", &json!({"replicas": 3}))).unwrap();
-    let request = http::Request::post(url).header("content-type", "application/json").body(body).unwrap();
-    let said = words(suite.client.request::<Value>(request).await.expect_err("was accepted"));
+    let request = http::Request::post(url)
+        .header("content-type", "application/json")
+        .body(body)
+        .unwrap();
+    let said = words(
+        suite
+            .client
+            .request::<Value>(request)
+            .await
+            .expect_err("was accepted"),
+    );
     assert!(said.contains("unknown field \"spec.replicas\""), "{said}");
 }
 
@@ -152,50 +126,15 @@ pub async fn null_means_absent(suite: &Suite) {
     assert_eq!(with_null.data["spec"], without.data["spec"]);
 }
 
-/// Changes: what the claim had, the merge patch on its spec, and the words of the refusal (none: accepted).
-fn changes() -> Vec<(&'static str, Value, Value, &'static [&'static str])> {
-    let set = json!({"version": "17.5", "storage": "10Gi", "storageClassName": "fast", "database": "shop",
-        "username": "clerk", "deletionPolicy": "Delete", "paused": true});
-    let bare = json!({});
-    vec![
-        ("size changed", bare.clone(), json!({"size": "medium"}), &["size cannot be changed yet"]),
-        ("size removed", bare.clone(), json!({"size": null}), &["spec.size", "Required"]),
-        ("team changed", bare.clone(), json!({"team": "billing"}), &[]),
-        ("team removed", bare.clone(), json!({"team": null}), &["spec.team", "Required"]),
-        ("engine removed", bare.clone(), json!({"engine": null}), &["spec.engine", "Required"]),
-        ("version set", bare.clone(), json!({"version": "17"}), &["version cannot be changed yet"]),
-        ("version removed", set.clone(), json!({"version": null}), &["version cannot be changed yet"]),
-        ("version raised", set.clone(), json!({"version": "17.6"}), &["version cannot be changed yet"]),
-        ("version raised by a major", set.clone(), json!({"version": "18"}), &["version cannot be changed yet"]),
-        ("version lowered", set.clone(), json!({"version": "17.4"}), &["version cannot be lowered"]),
-        ("version lowered by a major", json!({"version": "18"}), json!({"version": "17"}), &["version cannot be lowered"]),
-        ("storage set", bare.clone(), json!({"storage": "10Gi"}), &[]),
-        ("storage raised", set.clone(), json!({"storage": "20Gi"}), &[]),
-        ("storage lowered", set.clone(), json!({"storage": "9Gi"}), &["storage cannot be lowered"]),
-        ("storage spoiled", set.clone(), json!({"storage": "lots"}), &["must be a Kubernetes quantity"]),
-        ("storage removed", set.clone(), json!({"storage": null}), &[]),
-        ("storageClassName set", bare.clone(), json!({"storageClassName": "fast"}), &["storageClassName cannot be changed"]),
-        ("storageClassName changed", set.clone(), json!({"storageClassName": "slow"}), &["storageClassName cannot be changed"]),
-        ("storageClassName removed", set.clone(), json!({"storageClassName": null}), &["storageClassName cannot be changed"]),
-        ("database changed", set.clone(), json!({"database": "other"}), &["database cannot be changed"]),
-        ("database removed", set.clone(), json!({"database": null}), &["database cannot be changed"]),
-        ("database set to the default", bare.clone(), json!({"database": "app"}), &[]),
-        ("username changed", set.clone(), json!({"username": "other"}), &["username cannot be changed"]),
-        ("username removed", set.clone(), json!({"username": null}), &["username cannot be changed"]),
-        ("deletionPolicy changed", set.clone(), json!({"deletionPolicy": "Retain"}), &[]),
-        ("deletionPolicy removed", set.clone(), json!({"deletionPolicy": null}), &[]),
-        ("paused changed", set.clone(), json!({"paused": false}), &[]),
-        ("paused removed", set, json!({"paused": null}), &[]),
-    ]
-}
-
 /// Every field changed, set and removed: what cannot be honoured is refused and says what to do instead.
 pub async fn changes_that_cannot_be_honoured_are_refused(suite: &Suite) {
     let api = api(&suite.client, &suite.namespace("schema-change").await);
     let mut failures = Vec::new();
     for (index, (case, before, patch, expected)) in changes().into_iter().enumerate() {
         let name = format!("orders{index}");
-        create(&api, &claim(&name, &before)).await.unwrap_or_else(|said| panic!("{case}: {said}"));
+        create(&api, &claim(&name, &before))
+            .await
+            .unwrap_or_else(|said| panic!("{case}: {said}"));
         let patch = Patch::Merge(json!({"spec": patch}));
         match api.patch(&name, &PatchParams::default(), &patch).await {
             Ok(_) if expected.is_empty() => {}
@@ -215,12 +154,23 @@ pub async fn storage_is_not_lowered_below_what_the_volume_has(suite: &Suite) {
         "image": "i", "version": "17", "storage": "5Gi", "class": "built-in",
         "resources": {"cpuRequest": "1", "cpuLimit": "1", "memory": "1Gi"},
     }}});
-    api.patch_status("orders", &PatchParams::default(), &Patch::Merge(resolved)).await.unwrap();
+    api.patch_status("orders", &PatchParams::default(), &Patch::Merge(resolved))
+        .await
+        .unwrap();
     let shrink = Patch::Merge(json!({"spec": {"storage": "4Gi"}}));
-    let said = words(api.patch("orders", &PatchParams::default(), &shrink).await.expect_err("was accepted"));
-    assert!(said.contains("cannot be lowered below what the volume has"), "{said}");
+    let said = words(
+        api.patch("orders", &PatchParams::default(), &shrink)
+            .await
+            .expect_err("was accepted"),
+    );
+    assert!(
+        said.contains("cannot be lowered below what the volume has"),
+        "{said}"
+    );
     let grow = Patch::Merge(json!({"spec": {"storage": "6Gi"}}));
-    api.patch("orders", &PatchParams::default(), &grow).await.expect("growing is allowed");
+    api.patch("orders", &PatchParams::default(), &grow)
+        .await
+        .expect("growing is allowed");
 }
 
 /// `kubectl explain` has something to say about every field.

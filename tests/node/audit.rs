@@ -15,25 +15,44 @@ pub struct Request {
     pub verb: String,
     pub resource: String,
     pub name: String,
+    pub namespace: String,
+    /// The Pod whose token was shown.
+    pub pod: String,
+    /// Status of the answer.
+    pub code: u64,
 }
 
 /// Requests of a user about objects in a namespace, beginning at a byte of the log.
 pub fn requests(world: &World, user: &str, namespace: &str, from: u64) -> Vec<Request> {
+    let mut all = all(world, user, from);
+    all.retain(|it| it.namespace == namespace);
+    all
+}
+
+/// Requests of a user, beginning at a byte of the log.
+pub fn all(world: &World, user: &str, from: u64) -> Vec<Request> {
     let log = fs::read(world.stage.cluster.audit_log()).unwrap();
     let from = usize::try_from(from).unwrap();
     let text = String::from_utf8_lossy(log.get(from..).unwrap_or_default());
-    let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let events = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     events
         .filter(|event| event["stage"] == "ResponseComplete" && event["user"]["username"] == user)
-        .filter(|event| event["objectRef"]["namespace"] == namespace)
         .map(|event| {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let object = &event["objectRef"];
-            let sub = object["subresource"].as_str().map(|it| format!("/{it}")).unwrap_or_default();
+            let sub = object["subresource"]
+                .as_str()
+                .map(|it| format!("/{it}"))
+                .unwrap_or_default();
             Request {
                 verb: text(&event["verb"]),
                 resource: text(&object["resource"]) + &sub,
                 name: text(&object["name"]),
+                namespace: text(&object["namespace"]),
+                code: event["responseStatus"]["code"].as_u64().unwrap_or_default(),
+                pod: text(&event["user"]["extra"]["authentication.kubernetes.io/pod-name"][0]),
             }
         })
         .collect()

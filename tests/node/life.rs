@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use dbclaim::api::v1::DatabaseClaim;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, ListParams, LogParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -27,8 +29,20 @@ pub async fn a_deleted_pod_comes_back_with_every_row(scene: Scene) {
     scene.new_pod(POD, &before).await;
     scene.ready("orders").await;
     assert_eq!(scene.rows("orders").await, ["before"]);
-    let log = pods.logs(POD, &LogParams { container: Some("database".into()), ..Default::default() }).await.unwrap();
-    assert!(log.contains("database system was shut down at"), "the database was not stopped cleanly:\n{log}");
+    let log = pods
+        .logs(
+            POD,
+            &LogParams {
+                container: Some("database".into()),
+                ..Default::default()
+            },
+        )
+        .await
+        .unwrap();
+    assert!(
+        log.contains("database system was shut down at"),
+        "the database was not stopped cleanly:\n{log}"
+    );
 }
 
 /// The agent is not the database: sessions go on.
@@ -38,15 +52,26 @@ pub async fn a_killed_agent_leaves_the_database_running(scene: Scene) {
     scene.write("orders", "before").await;
     let session = scene.connect("orders").await;
     let pod = scene.api::<Pod>().get(POD).await.unwrap().uid().unwrap();
-    let agent = |pod: &str| processes::of_pod(pod).into_iter().find(|it| it.command.contains("supervise"));
+    let agent = |pod: &str| {
+        processes::of_pod(pod)
+            .into_iter()
+            .find(|it| it.command.contains("supervise"))
+    };
     let before = agent(&pod).expect("the agent runs");
     before.kill();
     eventually("another agent", || async {
         let now = agent(&pod);
-        if now.as_ref().is_some_and(|it| it.pid != before.pid) { Ok(()) } else { Err(format!("{now:?}")) }
+        if now.as_ref().is_some_and(|it| it.pid != before.pid) {
+            Ok(())
+        } else {
+            Err(format!("{now:?}"))
+        }
     })
     .await;
-    session.execute("INSERT INTO kept VALUES ('during')", &[]).await.expect("the session goes on");
+    session
+        .execute("INSERT INTO kept VALUES ('during')", &[])
+        .await
+        .expect("the session goes on");
     scene.ready("orders").await;
     assert_eq!(scene.rows("orders").await, ["before", "during"]);
     assert_eq!(scene.api::<Pod>().get(POD).await.unwrap().uid().unwrap(), pod);
@@ -58,14 +83,23 @@ pub async fn a_killed_container_recovers_every_row(scene: Scene) {
     scene.ready("orders").await;
     scene.write("orders", "before").await;
     let pod = scene.api::<Pod>().get(POD).await.unwrap().uid().unwrap();
-    let fencer = processes::of_pod(&pod).into_iter().find(|it| it.command.ends_with("dbclaim-agent run"));
+    let fencer = processes::of_pod(&pod)
+        .into_iter()
+        .find(|it| it.command.ends_with("dbclaim-agent run"));
     fencer.expect("the fencer runs").kill();
     let pods = scene.api::<Pod>();
     eventually("a restarted container", || async {
         let pod = pods.get(POD).await.map_err(|error| error.to_string())?;
-        let statuses = pod.status.and_then(|it| it.container_statuses).unwrap_or_default();
+        let statuses = pod
+            .status
+            .and_then(|it| it.container_statuses)
+            .unwrap_or_default();
         let restarts = statuses.first().map_or(0, |it| it.restart_count);
-        if restarts > 0 { Ok(()) } else { Err(format!("{restarts} restarts")) }
+        if restarts > 0 {
+            Ok(())
+        } else {
+            Err(format!("{restarts} restarts"))
+        }
     })
     .await;
     scene.ready("orders").await;
@@ -84,8 +118,14 @@ pub async fn an_operator_killed_again_and_again_ends_in_the_same_claim(scene: Sc
             let names = objects(&scene, "orders").await;
             let claim = claims.get("orders").await.map_err(|error| error.to_string())?;
             let conditions = claim.status.unwrap_or_default().conditions;
-            let ready = conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True");
-            if ready || names != seen { Ok(names) } else { Err(format!("{names:?}")) }
+            let ready = conditions
+                .iter()
+                .any(|it| it.type_ == "Ready" && it.status == "True");
+            if ready || names != seen {
+                Ok(names)
+            } else {
+                Err(format!("{names:?}"))
+            }
         })
         .await;
         seen = names;
@@ -95,7 +135,11 @@ pub async fn an_operator_killed_again_and_again_ends_in_the_same_claim(scene: Sc
     scene.write("orders", "after").await;
     assert_eq!(scene.rows("orders").await, ["after"]);
     let reference = objects(&scene, "reference").await;
-    assert_eq!(objects(&scene, "orders").await, reference, "the same objects as without a kill");
+    assert_eq!(
+        objects(&scene, "orders").await,
+        reference,
+        "the same objects as without a kill"
+    );
 }
 
 /// Kinds and names of a claim's objects, without the claim's own name.
@@ -109,7 +153,17 @@ async fn objects(scene: &Scene, claim: &str) -> BTreeSet<String> {
             }
         )*};
     }
-    add!(StatefulSet, PersistentVolumeClaim, Service, ConfigMap, Secret, ServiceAccount, Role, RoleBinding, Pod);
+    add!(
+        StatefulSet,
+        PersistentVolumeClaim,
+        Service,
+        ConfigMap,
+        Secret,
+        ServiceAccount,
+        Role,
+        RoleBinding,
+        Pod
+    );
     found
 }
 
@@ -139,13 +193,52 @@ pub async fn children_deleted_by_hand_come_back(scene: Scene) {
         Role: "orders-db", RoleBinding: "orders-db", StatefulSet: "orders-db-1",
     );
     eventually("a ready StatefulSet", || async {
-        let set = scene.api::<StatefulSet>().get("orders-db-1").await.map_err(|error| error.to_string())?;
+        let set = scene
+            .api::<StatefulSet>()
+            .get("orders-db-1")
+            .await
+            .map_err(|error| error.to_string())?;
         let ready = set.status.and_then(|it| it.ready_replicas);
-        if ready == Some(1) { Ok(()) } else { Err(format!("{ready:?} ready")) }
+        if ready == Some(1) {
+            Ok(())
+        } else {
+            Err(format!("{ready:?} ready"))
+        }
     })
     .await;
     scene.ready("orders").await;
     assert_eq!(scene.rows("orders").await, ["before"]);
+}
+
+/// What the agent said is lost, and it says it again.
+pub async fn a_deleted_report_is_written_again_without_a_restart(scene: Scene) {
+    scene.apply("orders", json!({})).await;
+    scene.ready("orders").await;
+    let pod = scene.api::<Pod>().get(POD).await.unwrap().uid();
+    let reports = scene.api::<ConfigMap>();
+    let before = reports.get("orders-db-1-report").await.unwrap();
+    reports
+        .delete("orders-db-1-report", &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("a new report", || async {
+        match reports.get_opt("orders-db-1-report").await {
+            Ok(Some(now))
+                if now.uid() != before.uid()
+                    && now.annotations().contains_key("platform.acme.com/report") =>
+            {
+                Ok(())
+            }
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    scene.ready("orders").await;
+    assert_eq!(
+        scene.api::<Pod>().get(POD).await.unwrap().uid(),
+        pod,
+        "the Pod was restarted"
+    );
 }
 
 /// Secrets are not watched; their markers are.
@@ -154,7 +247,10 @@ pub async fn a_deleted_secret_comes_back_with_the_same_password(scene: Scene) {
     scene.ready("orders").await;
     let secrets = scene.api::<Secret>();
     let before = secrets.get("orders-db-app").await.unwrap();
-    secrets.delete("orders-db-app", &DeleteParams::default()).await.unwrap();
+    secrets
+        .delete("orders-db-app", &DeleteParams::default())
+        .await
+        .unwrap();
     let after = eventually("a new binding Secret", || async {
         match secrets.get_opt("orders-db-app").await {
             Ok(Some(now)) if now.uid() != before.uid() => Ok(now),
@@ -171,11 +267,21 @@ pub async fn a_claim_made_again_has_its_data_and_password_back(scene: Scene) {
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
     scene.write("orders", "before").await;
-    let password = scene.binding("orders").await.0.get("password").unwrap().to_owned();
+    let password = scene
+        .binding("orders")
+        .await
+        .0
+        .get("password")
+        .unwrap()
+        .to_owned();
     let uid = scene.claim("orders").await.uid();
     scene.delete_claim("orders").await;
     scene.gone::<Pod>(POD).await;
-    scene.api::<PersistentVolumeClaim>().get("orders-db-1").await.expect("the volume stays");
+    scene
+        .api::<PersistentVolumeClaim>()
+        .get("orders-db-1")
+        .await
+        .expect("the volume stays");
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
     assert_ne!(scene.claim("orders").await.uid(), uid);
@@ -194,7 +300,11 @@ pub async fn deletion_policy_delete_removes_volume_and_secrets(scene: Scene) {
     scene.gone::<Secret>("orders-db-admin").await;
     eventually("nothing of the claim", || async {
         let left = objects(&scene, "orders").await;
-        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
     })
     .await;
 }
@@ -215,8 +325,15 @@ pub async fn an_emptied_volume_is_blocked_and_never_initialised(scene: Scene) {
     scene.apply("orders", json!({})).await;
     let message = scene.condition("orders", "Ready", "False", "DataMissing").await;
     assert!(message.len() > 40, "a sentence that helps: {message}");
-    let left: Vec<_> = std::fs::read_dir(&volume).unwrap().flatten().map(|it| it.file_name()).collect();
-    assert!(!left.iter().any(|it| it == "postgres"), "something was initialised: {left:?}");
+    let left: Vec<_> = std::fs::read_dir(&volume)
+        .unwrap()
+        .flatten()
+        .map(|it| it.file_name())
+        .collect();
+    assert!(
+        !left.iter().any(|it| it == "postgres"),
+        "something was initialised: {left:?}"
+    );
     // The data comes back, and the claim heals.
     for entry in std::fs::read_dir(&aside).unwrap().flatten() {
         std::fs::rename(entry.path(), volume.join(entry.file_name())).unwrap();
@@ -225,8 +342,13 @@ pub async fn an_emptied_volume_is_blocked_and_never_initialised(scene: Scene) {
     assert_eq!(scene.rows("orders").await, ["before"]);
 }
 
-async fn volume_folder(scene: &Scene) -> PathBuf {
-    let claim = scene.api::<PersistentVolumeClaim>().get("orders-db-1").await.unwrap();
+/// Where the claim's volume is on the node.
+pub async fn volume_folder(scene: &Scene) -> PathBuf {
+    let claim = scene
+        .api::<PersistentVolumeClaim>()
+        .get("orders-db-1")
+        .await
+        .unwrap();
     let name = claim.spec.unwrap().volume_name.unwrap();
     let volumes: Api<PersistentVolume> = Api::all(scene.world.client.clone());
     let volume = volumes.get(&name).await.unwrap();
@@ -243,12 +365,26 @@ pub async fn a_foreign_volume_is_left_alone(scene: Scene) {
     scene.apply("orders", json!({})).await;
     let message = scene.condition("orders", "Accepted", "False", "NameTaken").await;
     assert!(message.contains("PersistentVolumeClaim orders-db-1"), "{message}");
-    let sets = scene.api::<StatefulSet>().list(&ListParams::default()).await.unwrap();
+    let sets = scene
+        .api::<StatefulSet>()
+        .list(&ListParams::default())
+        .await
+        .unwrap();
     assert!(sets.items.is_empty(), "a workload was made on a foreign volume");
     let after = volumes.get("orders-db-1").await.unwrap();
     assert_eq!(after.metadata.labels, before.metadata.labels);
-    assert_eq!(after.metadata.annotations.unwrap_or_default().get("platform.acme.com/identity"), None);
-    volumes.delete("orders-db-1", &DeleteParams::default()).await.unwrap();
+    assert_eq!(
+        after
+            .metadata
+            .annotations
+            .unwrap_or_default()
+            .get("platform.acme.com/identity"),
+        None
+    );
+    volumes
+        .delete("orders-db-1", &DeleteParams::default())
+        .await
+        .unwrap();
     scene.ready("orders").await;
 }
 

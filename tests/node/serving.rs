@@ -11,14 +11,23 @@ use crate::{audit, processes};
 
 /// The main job, with every key of the Secret.
 pub async fn a_client_needs_nothing_but_the_secret(scene: Scene) {
-    scene.apply("orders", json!({"database": "shop", "username": "clerk"})).await;
+    scene
+        .apply("orders", json!({"database": "shop", "username": "clerk"}))
+        .await;
     scene.ready("orders").await;
     scene.write("orders", "first").await;
     assert_eq!(scene.rows("orders").await, ["first"]);
     let (binding, _) = scene.binding("orders").await;
     let host = format!("orders-db.{}.svc.cluster.local", scene.namespace);
-    for (key, value) in [("type", "postgresql"), ("provider", "dbclaim"), ("host", &host), ("port", "5432"),
-        ("database", "shop"), ("username", "clerk"), ("ca.crt", "")] {
+    for (key, value) in [
+        ("type", "postgresql"),
+        ("provider", "dbclaim"),
+        ("host", &host),
+        ("port", "5432"),
+        ("database", "shop"),
+        ("username", "clerk"),
+        ("ca.crt", ""),
+    ] {
         assert_eq!(binding.get(key).unwrap(), value, "{key}");
     }
     let password = binding.get("password").unwrap();
@@ -31,10 +40,22 @@ pub async fn a_client_needs_nothing_but_the_secret(scene: Scene) {
     let client = scene.connect("orders").await;
     let setting = |name: &'static str| {
         let client = &client;
-        async move { client.query_one(&format!("SHOW {name}"), &[]).await.unwrap().get::<_, String>(0) }
+        async move {
+            client
+                .query_one(&format!("SHOW {name}"), &[])
+                .await
+                .unwrap()
+                .get::<_, String>(0)
+        }
     };
-    for (name, value) in [("server_encoding", "UTF8"), ("data_checksums", "on"), ("wal_level", "logical"),
-        ("wal_log_hints", "on"), ("password_encryption", "scram-sha-256"), ("fsync", "on")] {
+    for (name, value) in [
+        ("server_encoding", "UTF8"),
+        ("data_checksums", "on"),
+        ("wal_level", "logical"),
+        ("wal_log_hints", "on"),
+        ("password_encryption", "scram-sha-256"),
+        ("fsync", "on"),
+    ] {
         assert_eq!(setting(name).await, value, "{name}");
     }
 }
@@ -51,7 +72,10 @@ pub async fn fencer_and_agent_stay_under_6_mb(scene: Scene) {
     assert_eq!(ours.len(), 2, "fencer and agent: {ours:?}");
     let bytes: u64 = ours.iter().map(processes::Process::rss_anon).sum();
     println!("fencer and agent: {bytes} bytes of RssAnon");
-    assert!(bytes > 0 && bytes < 6_000_000, "{bytes} bytes of RssAnon: {ours:?}");
+    assert!(
+        bytes > 0 && bytes < 6_000_000,
+        "{bytes} bytes of RssAnon: {ours:?}"
+    );
 }
 
 /// Requests from create to Ready, and none after.
@@ -60,18 +84,29 @@ pub async fn a_ready_claim_costs_no_writes(scene: Scene) {
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
     let requests = audit::requests(&scene.world, audit::OPERATOR, &scene.namespace, from);
-    let statuses = requests.iter().filter(|it| it.resource == "databaseclaims/status").count();
-    println!("{} requests from create to Ready, {statuses} of them status writes", requests.len());
+    let statuses = requests
+        .iter()
+        .filter(|it| it.resource == "databaseclaims/status")
+        .count();
+    println!(
+        "{} requests from create to Ready, {statuses} of them status writes",
+        requests.len()
+    );
     let quiet = audit::end(&scene.world);
     // Something that makes the watches speak without changing anything of ours.
     let pods = scene.api::<Pod>();
     let touch = Patch::Merge(json!({"metadata": {"annotations": {"example.com/touched": "yes"}}}));
-    pods.patch("orders-db-1-0", &PatchParams::default(), &touch).await.unwrap();
+    pods.patch("orders-db-1-0", &PatchParams::default(), &touch)
+        .await
+        .unwrap();
     // A second claim that comes up after it shows that the operator has seen the first one's event.
     scene.apply("bills", json!({})).await;
     scene.ready("bills").await;
     let after = audit::requests(&scene.world, audit::OPERATOR, &scene.namespace, quiet);
-    let writes: Vec<_> = after.iter().filter(|it| it.is_write() && it.name.starts_with("orders")).collect();
+    let writes: Vec<_> = after
+        .iter()
+        .filter(|it| it.is_write() && it.name.starts_with("orders"))
+        .collect();
     assert!(writes.is_empty(), "{writes:?}");
 }
 
@@ -85,7 +120,10 @@ pub async fn a_restarted_operator_writes_nothing(scene: Scene) {
     scene.apply("bills", json!({})).await;
     scene.ready("bills").await;
     let requests = audit::requests(&scene.world, audit::OPERATOR, &scene.namespace, from);
-    let writes: Vec<_> = requests.iter().filter(|it| it.is_write() && it.name.starts_with("orders")).collect();
+    let writes: Vec<_> = requests
+        .iter()
+        .filter(|it| it.is_write() && it.name.starts_with("orders"))
+        .collect();
     assert!(writes.is_empty(), "{writes:?}");
 }
 
@@ -97,17 +135,31 @@ pub async fn a_new_team_is_labelled_without_a_restart(scene: Scene) {
     scene.apply("orders", json!({"team": "billing"})).await;
     let pods = scene.api::<Pod>();
     let pod = eventually("the Pod's team label", || async {
-        let pod = pods.get("orders-db-1-0").await.map_err(|error| error.to_string())?;
+        let pod = pods
+            .get("orders-db-1-0")
+            .await
+            .map_err(|error| error.to_string())?;
         let team = pod.labels().get("platform.acme.com/team").cloned();
-        if team.as_deref() == Some("billing") { Ok(pod) } else { Err(format!("{team:?}")) }
+        if team.as_deref() == Some("billing") {
+            Ok(pod)
+        } else {
+            Err(format!("{team:?}"))
+        }
     })
     .await;
     assert_eq!(pod.uid(), before.uid(), "the Pod was restarted");
     let volumes = scene.api::<PersistentVolumeClaim>();
     eventually("the volume's team label", || async {
-        let volume = volumes.get("orders-db-1").await.map_err(|error| error.to_string())?;
+        let volume = volumes
+            .get("orders-db-1")
+            .await
+            .map_err(|error| error.to_string())?;
         let team = volume.labels().get("platform.acme.com/team").cloned();
-        if team.as_deref() == Some("billing") { Ok(()) } else { Err(format!("{team:?}")) }
+        if team.as_deref() == Some("billing") {
+            Ok(())
+        } else {
+            Err(format!("{team:?}"))
+        }
     })
     .await;
     scene.ready("orders").await;
@@ -124,7 +176,11 @@ pub async fn storage_grows_while_serving(scene: Scene) {
         let claim = claims.get("orders").await.map_err(|error| error.to_string())?;
         let status = claim.status.unwrap_or_default();
         let storage = status.members.first().and_then(|it| it.storage.clone());
-        if storage.as_deref() == Some("2Gi") { Ok(()) } else { Err(format!("{storage:?} {:?}", status.conditions)) }
+        if storage.as_deref() == Some("2Gi") {
+            Ok(())
+        } else {
+            Err(format!("{storage:?} {:?}", status.conditions))
+        }
     })
     .await;
     scene.condition("orders", "StorageReady", "True", "Ready").await;

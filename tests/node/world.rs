@@ -7,17 +7,22 @@ use std::time::{Duration, Instant};
 
 use dbclaim::api::v1::DatabaseClaim;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 
 use crate::binding::Binding;
 use crate::engines::Engine;
+use crate::processes::Process;
 use crate::stage::Stage;
 
 /// Namespace of the operator.
 pub const OPERATOR_NAMESPACE: &str = devcluster::operator::NAMESPACE;
+/// The Lease by which its replicas elect a leader.
+const LEASE: &str = "dbclaim";
 /// How long anything may take before a test gives up. Generous: the machine may be busy; nothing is measured.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -25,6 +30,8 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 pub struct World {
     pub stage: Stage,
     pub client: Client,
+    /// Written by scenarios that break the operator, one at a time; read by those that need it undisturbed.
+    pub operator: RwLock<()>,
 }
 
 /// A namespace of a scenario's own, with Pod Security `restricted` enforced, and an engine to try.
@@ -60,8 +67,15 @@ impl Scene {
             "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
         }});
         let namespace = serde_json::from_value(namespace).unwrap();
-        let made = namespaces.create(&PostParams::default(), &namespace).await.expect("a namespace can be made");
-        Self { namespace: made.name_any(), world, engine }
+        let made = namespaces
+            .create(&PostParams::default(), &namespace)
+            .await
+            .expect("a namespace can be made");
+        Self {
+            namespace: made.name_any(),
+            world,
+            engine,
+        }
     }
 
     pub fn api<K>(&self) -> Api<K>
@@ -73,18 +87,25 @@ impl Scene {
 
     /// Applies a claim with the smallest spec and `changes` to it.
     pub async fn apply(&self, name: &str, changes: Value) {
-        let mut spec = json!({"engine": self.engine.name(), "size": "small", "team": "checkout", "storage": "1Gi"});
+        let mut spec =
+            json!({"engine": self.engine.name(), "size": "small", "team": "checkout", "storage": "1Gi"});
         for (key, value) in changes.as_object().unwrap() {
             spec[key] = value.clone();
         }
         let claim = json!({"apiVersion": "platform.acme.com/v1", "kind": "DatabaseClaim",
             "metadata": {"name": name}, "spec": spec});
-        let applied = self.api::<DatabaseClaim>().patch(name, &PatchParams::apply("test"), &Patch::Apply(claim)).await;
+        let applied = self
+            .api::<DatabaseClaim>()
+            .patch(name, &PatchParams::apply("test"), &Patch::Apply(claim))
+            .await;
         applied.expect("the claim is accepted");
     }
 
     pub async fn claim(&self, name: &str) -> DatabaseClaim {
-        self.api::<DatabaseClaim>().get(name).await.expect("the claim is there")
+        self.api::<DatabaseClaim>()
+            .get(name)
+            .await
+            .expect("the claim is there")
     }
 
     /// Waits for Ready of the current generation.
@@ -94,16 +115,23 @@ impl Scene {
 
     /// Waits for a condition of the current generation; returns its message.
     pub async fn condition(&self, name: &str, type_: &str, status: &str, reason: &str) -> String {
-        eventually(&format!("{}/{name} {type_}={status} {reason}", self.namespace), || async {
-            let claim = self.api::<DatabaseClaim>().get(name).await.map_err(|error| error.to_string())?;
-            let conditions = claim.status.clone().unwrap_or_default().conditions;
-            conditions
-                .iter()
-                .find(|it| it.type_ == type_ && it.status == status && it.reason == reason)
-                .filter(|it| it.observed_generation == claim.metadata.generation)
-                .map(|it| it.message.clone())
-                .ok_or_else(|| format!("{conditions:#?}"))
-        })
+        eventually(
+            &format!("{}/{name} {type_}={status} {reason}", self.namespace),
+            || async {
+                let claim = self
+                    .api::<DatabaseClaim>()
+                    .get(name)
+                    .await
+                    .map_err(|error| error.to_string())?;
+                let conditions = claim.status.clone().unwrap_or_default().conditions;
+                conditions
+                    .iter()
+                    .find(|it| it.type_ == type_ && it.status == status && it.reason == reason)
+                    .filter(|it| it.observed_generation == claim.metadata.generation)
+                    .map(|it| it.message.clone())
+                    .ok_or_else(|| format!("{conditions:#?}"))
+            },
+        )
         .await
     }
 
@@ -111,7 +139,9 @@ impl Scene {
     pub async fn gone<K>(&self, name: &str)
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
     {
         let api = self.api::<K>();
         eventually(&format!("{} {name} gone", K::kind(&())), || async {
@@ -129,22 +159,41 @@ impl Scene {
         let pods = self.api::<Pod>();
         eventually(&format!("a Pod {name} other than {before}"), || async {
             let pod = pods.get(name).await.map_err(|error| error.to_string())?;
-            let phase = pod.status.as_ref().and_then(|it| it.phase.clone()).unwrap_or_default();
+            let phase = pod
+                .status
+                .as_ref()
+                .and_then(|it| it.phase.clone())
+                .unwrap_or_default();
             let uid = pod.uid().unwrap_or_default();
-            if uid != before && phase == "Running" { Ok(pod) } else { Err(format!("{uid} {phase}")) }
+            if uid != before && phase == "Running" {
+                Ok(pod)
+            } else {
+                Err(format!("{uid} {phase}"))
+            }
         })
         .await
     }
 
     pub async fn delete_claim(&self, name: &str) {
-        self.api::<DatabaseClaim>().delete(name, &DeleteParams::default()).await.expect("the claim can be deleted");
+        self.api::<DatabaseClaim>()
+            .delete(name, &DeleteParams::default())
+            .await
+            .expect("the claim can be deleted");
         self.gone::<DatabaseClaim>(name).await;
     }
 
     /// The binding Secret, and the address that its host resolves to.
     pub async fn binding(&self, claim: &str) -> (Binding, IpAddr) {
-        let binding = Binding::read(&self.world.client, &self.namespace, claim).await.unwrap();
-        let address = self.world.stage.cluster.resolve(binding.get("host").unwrap()).await.unwrap();
+        let binding = Binding::read(&self.world.client, &self.namespace, claim)
+            .await
+            .unwrap();
+        let address = self
+            .world
+            .stage
+            .cluster
+            .resolve(binding.get("host").unwrap())
+            .await
+            .unwrap();
         (binding, address)
     }
 
@@ -153,7 +202,10 @@ impl Scene {
         let (binding, address) = self.binding(claim).await;
         let port = binding.get("port").unwrap().parse().unwrap();
         eventually("a connection through the Service", || async {
-            binding.connect(address, port).await.map_err(|error| format!("{error:#}"))
+            binding
+                .connect(address, port)
+                .await
+                .map_err(|error| format!("{error:#}"))
         })
         .await
     }
@@ -161,36 +213,94 @@ impl Scene {
     /// A row that was committed.
     pub async fn write(&self, claim: &str, row: &str) {
         let client = self.connect(claim).await;
-        client.batch_execute("CREATE TABLE IF NOT EXISTS kept (row text PRIMARY KEY)").await.unwrap();
-        client.execute("INSERT INTO kept VALUES ($1)", &[&row]).await.unwrap();
+        client
+            .batch_execute("CREATE TABLE IF NOT EXISTS kept (row text PRIMARY KEY)")
+            .await
+            .unwrap();
+        client
+            .execute("INSERT INTO kept VALUES ($1)", &[&row])
+            .await
+            .unwrap();
     }
 
     /// All rows.
     pub async fn rows(&self, claim: &str) -> Vec<String> {
         let client = self.connect(claim).await;
-        let rows = client.query("SELECT row FROM kept ORDER BY row", &[]).await.unwrap();
+        let rows = client
+            .query("SELECT row FROM kept ORDER BY row", &[])
+            .await
+            .unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
 }
 
 impl World {
+    /// Removes a namespace with all that is in it; its Pods are stopped without ceremony.
+    pub async fn remove(&self, namespace: &str) {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let _ = namespaces.delete(namespace, &DeleteParams::default()).await;
+        let _ = pods
+            .delete_collection(&DeleteParams::default().grace_period(1), &ListParams::default())
+            .await;
+    }
+
     /// Pods of the operator.
     pub async fn operators(&self) -> Vec<Pod> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
-        let pods = pods.list(&ListParams::default()).await.expect("Pods can be listed").items;
-        pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
+        let pods = pods
+            .list(&ListParams::default())
+            .await
+            .expect("Pods can be listed")
+            .items;
+        pods.into_iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+            .collect()
     }
 
-    /// SIGKILLs the operator's processes and removes its Pods, so that no restart backoff delays the next one.
+    /// The operator's process in a Pod.
+    pub fn operator_process(pod: &Pod) -> Option<Process> {
+        crate::processes::of_pod(&pod.uid().unwrap_or_default())
+            .into_iter()
+            .find(|it| it.command.starts_with("/dbclaim"))
+    }
+
+    /// Leases of the operator.
+    pub fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE)
+    }
+
+    /// Waits until a Pod other than `before` leads.
+    pub async fn leader(&self, before: Option<&Pod>) -> Pod {
+        let leases = self.leases();
+        eventually("a leader", || async {
+            let lease = leases.get(LEASE).await.map_err(|error| error.to_string())?;
+            let holder = lease.spec.and_then(|it| it.holder_identity).unwrap_or_default();
+            let pods = self.operators().await;
+            let leads = |pod: &Pod| holder.starts_with(&format!("{}_", pod.name_any()));
+            let leader = pods.into_iter().find(leads);
+            leader
+                .filter(|pod| before.is_none_or(|it| it.name_any() != pod.name_any()))
+                .ok_or_else(|| format!("holder {holder:?}"))
+        })
+        .await
+    }
+
+    /// SIGKILLs all replicas of the operator, so that there is nobody who remembers anything, and removes their
+    /// Pods, so that no restart backoff delays the next ones. The Lease goes too: nobody is left who could hold
+    /// it, and how long its term is waited for is tested elsewhere.
     pub async fn kill_operator(&self) {
+        let _alone = self.operator.write().await;
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
-        for pod in self.operators().await {
-            for process in crate::processes::of_pod(&pod.uid().unwrap()) {
-                if process.command.starts_with("/dbclaim") {
-                    process.kill();
-                }
-            }
-            let _ = pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await;
+        let operators = self.operators().await;
+        for process in operators.iter().filter_map(Self::operator_process) {
+            process.kill();
+        }
+        let _ = self.leases().delete(LEASE, &DeleteParams::default()).await;
+        for pod in operators {
+            let _ = pods
+                .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+                .await;
         }
     }
 }

@@ -24,12 +24,12 @@ fn nothing_there_makes_a_new_database() {
     let mut cluster = Cluster::new();
     let first = cluster.pass();
     assert_snapshot!(first.text(), @r"
-    create Volume Service MembersService Config Report ServiceAccount Role RoleBinding AdminSecret AppSecret
+    create Volume Service MembersService Config Report ServiceAccount Role AdminSecret AppSecret
     again at once
     ");
     cluster.carry_out(&first.plan);
     let second = cluster.pass();
-    assert_snapshot!(second.text(), @"create StatefulSet AdminMarker AppMarker");
+    assert_snapshot!(second.text(), @"create RoleBinding StatefulSet AdminMarker AppMarker");
     cluster.carry_out(&second.plan);
     assert_snapshot!(cluster.pass().text(), @"nothing");
     assert_eq!(password(&cluster.admin), password(&cluster.app));
@@ -70,7 +70,7 @@ fn no_volume_and_secrets_of_ours_make_a_new_database_with_that_password() {
     cluster.remove(Slot::Volume);
     let before = password(&cluster.admin).map(str::to_owned);
     assert_snapshot!(cluster.pass().text(), @r"
-    create Volume Service MembersService Config Report ServiceAccount Role RoleBinding
+    create Volume Service MembersService Config Report ServiceAccount Role
     again at once
     ");
     cluster.live();
@@ -109,7 +109,10 @@ fn a_foreign_secret_is_a_name_that_is_taken() {
 fn our_volume_and_our_secrets_are_served_again() {
     let mut cluster = undelete();
     let before = (password(&cluster.app).map(str::to_owned), cluster.data.clone());
-    assert_snapshot!(cluster.pass().text(), @"create Service MembersService Config Report ServiceAccount Role RoleBinding StatefulSet");
+    assert_snapshot!(cluster.pass().text(), @r"
+    create Service MembersService Config Report ServiceAccount Role StatefulSet
+    again at once
+    ");
     let expected = cluster
         .record()
         .unwrap()
@@ -129,7 +132,10 @@ fn our_volume_and_our_secrets_are_served_again() {
 fn an_undelete_that_reads_the_secrets_changes_neither() {
     let mut cluster = undelete();
     cluster.reads = Reads::Always;
-    assert_snapshot!(cluster.pass().text(), @"create Service MembersService Config Report ServiceAccount Role RoleBinding StatefulSet");
+    assert_snapshot!(cluster.pass().text(), @r"
+    create Service MembersService Config Report ServiceAccount Role StatefulSet
+    again at once
+    ");
 }
 
 #[test]
@@ -140,7 +146,7 @@ fn our_volume_without_secrets_is_served_with_new_passwords() {
     cluster.remove(Slot::AppSecret);
     cluster.controllers();
     assert_snapshot!(cluster.pass().text(), @r"
-    create Service MembersService Config Report ServiceAccount Role RoleBinding StatefulSet AdminSecret
+    create Service MembersService Config Report ServiceAccount Role StatefulSet AdminSecret
     blocked CredentialsReady: CredentialsPending
     again at once
     again in 5s

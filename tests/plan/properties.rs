@@ -133,9 +133,10 @@ fn what_was_not_observed_is_created_and_the_rest_is_written_by_its_uid_if_it_is_
         let seen = seen(cluster, pass, kind, &name);
         match step {
             Step::Create(_) => seen.is_none(),
-            Step::Apply { uid, .. } | Step::Label { uid, .. } | Step::Delete { uid, .. } => {
-                seen == Some((uid.clone(), Ownership::Ours))
-            }
+            Step::Apply { uid, .. }
+            | Step::Label { uid, .. }
+            | Step::Annotate { uid, .. }
+            | Step::Delete { uid, .. } => seen == Some((uid.clone(), Ownership::Ours)),
             Step::Finalizer { .. } => true,
         }
     })
@@ -276,7 +277,9 @@ fn applications_get_a_password_only_when_the_database_knows_it(cluster: &Cluster
 fn target(step: &Step) -> Option<(Kind, String)> {
     match step {
         Step::Create(object) | Step::Apply { object, .. } => Some((object.slot.kind(), object.name.clone())),
-        Step::Label { kind, name, .. } | Step::Delete { kind, name, .. } => Some((*kind, name.clone())),
+        Step::Label { kind, name, .. }
+        | Step::Annotate { kind, name, .. }
+        | Step::Delete { kind, name, .. } => Some((*kind, name.clone())),
         Step::Finalizer { .. } => None,
     }
 }

@@ -38,6 +38,7 @@ fn status_of(cluster: &Cluster, before: Option<&DatabaseClaimStatus>, now: Times
         generation: GENERATION,
         before,
         now,
+        refusals: &[],
     };
     match &pass.resolved {
         _ if cluster.deleting => status::terminating(moment),

@@ -2,10 +2,10 @@
 
 use dbclaim::api::protocol::{Applied, Initialized, MemberPhase};
 use dbclaim::api::v1::{DatabaseClaimStatus, Phase};
-use dbclaim::plan::observed::{Ownership, SecretState};
+use dbclaim::plan::observed::Ownership;
 use dbclaim::render::Slot;
 
-use crate::cluster::{Cluster, Reads};
+use crate::cluster::Cluster;
 use crate::states::{say, started, trouble};
 use crate::{at, condition, lasting, status_of};
 
@@ -56,30 +56,6 @@ fn a_restart_of_the_pod_touches_neither_storage_nor_credentials() {
             );
         }
     }
-}
-
-#[test]
-fn an_unreadable_secret_stays_said_until_it_is_read_again() {
-    let mut cluster = Cluster::ready();
-    let readable = cluster.admin.clone();
-    if let SecretState::Present { credentials, .. } = &mut cluster.admin {
-        *credentials = None;
-    }
-    cluster.reads = Reads::Always;
-    let said = status_of(&cluster, Some(&lasting(&Cluster::ready())), at(100));
-    assert_eq!(condition(&said, "CredentialsReady").reason, "SecretUnreadable");
-    cluster.reads = Reads::WhereAMarkerIsMissing;
-    assert_eq!(
-        status_of(&cluster, Some(&said), at(200)),
-        said,
-        "nobody has looked since"
-    );
-    cluster.admin = readable;
-    cluster.reads = Reads::Always;
-    assert_eq!(
-        condition(&status_of(&cluster, Some(&said), at(300)), "CredentialsReady").status,
-        "True"
-    );
 }
 
 #[test]

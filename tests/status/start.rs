@@ -39,12 +39,7 @@ fn start(mut cluster: Cluster) -> Vec<Cluster> {
     });
     scene(&mut cluster, &|it| pod(it).unschedulable = None);
     scene(&mut cluster, &|it| {
-        say(
-            it,
-            MemberPhase::Starting,
-            Some(("ConfigInvalid", "no file yet")),
-            |_| {},
-        );
+        say(it, MemberPhase::Starting, None, |_| {});
     });
     scene(&mut cluster, &|it| {
         say(it, MemberPhase::Initializing, None, |_| {});

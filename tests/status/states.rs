@@ -1,8 +1,10 @@
 //! States that a claim can be in, by name.
 
 use dbclaim::api::protocol::{MemberPhase, Report, WriteTest};
-use dbclaim::plan::observed::{ContainerTrouble, Detail, Pod, SecretState, Volume};
-use dbclaim::render::Slot;
+use dbclaim::plan::observed::{ContainerTrouble, Detail, LastEnd, Pod, SecretState, Volume, Warning};
+use dbclaim::render::{Kind, Slot};
+
+use crate::at;
 
 use crate::cluster::{Cluster, Reads, silent};
 
@@ -65,7 +67,13 @@ fn row(name: &'static str, mut cluster: Cluster, change: impl FnOnce(&mut Cluste
 
 /// On the way to Ready, and where it can stop.
 pub fn on_the_way() -> Vec<Row> {
-    [before_the_container(), of_the_container(), of_the_engine()].concat()
+    [
+        before_the_container(),
+        by_an_event(),
+        of_the_container(),
+        of_the_engine(),
+    ]
+    .concat()
 }
 
 fn before_the_container() -> Vec<Row> {
@@ -82,6 +90,66 @@ fn before_the_container() -> Vec<Row> {
             let why = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found";
             pod(it).unschedulable = Some(why.into());
         }),
+    ]
+}
+
+/// What a controller or the kubelet says by an Event.
+fn by_an_event() -> Vec<Row> {
+    let warned = |kind, reason: &str, message: &str| {
+        let mut cluster = started();
+        cluster.warning = Some(Warning {
+            kind,
+            name: "orders-db-1".into(),
+            reason: reason.into(),
+            message: message.into(),
+        });
+        cluster
+    };
+    let failed = "create Pod orders-db-1-0 in StatefulSet orders-db-1 failed error: pods \"orders-db-1-0\" is forbidden: ";
+    let no_pod = |words: &str| {
+        let mut cluster = warned(Kind::StatefulSet, "FailedCreate", &format!("{failed}{words}"));
+        cluster.objects.retain(|it| it.child.kind != Kind::Pod);
+        cluster
+    };
+    let unbound = |message: &str| {
+        let mut cluster = warned(Kind::PersistentVolumeClaim, "ProvisioningFailed", message);
+        volume(&mut cluster).bound = false;
+        cluster
+    };
+    let quota = "exceeded quota: team, requested: limits.memory=512Mi, used: limits.memory=2Gi, limited: limits.memory=2Gi";
+    let disk = "MountVolume.SetUp failed for volume \"pvc-1\": no such device.";
+    vec![
+        row("a quota forbids the Pod", no_pod(quota), |_| {}),
+        row(
+            "Pod Security forbids the Pod",
+            no_pod("violates PodSecurity \"restricted:latest\": x"),
+            |_| {},
+        ),
+        row(
+            "a policy forbids the Pod",
+            no_pod("denied by the image policy"),
+            |_| {},
+        ),
+        row(
+            "there is no StorageClass",
+            unbound("no persistent volumes available for this claim and no storage class is set"),
+            |_| {},
+        ),
+        row(
+            "the StorageClass does not exist",
+            unbound("storageclass.storage.k8s.io \"fast\" not found"),
+            |_| {},
+        ),
+        row(
+            "the provisioner fails",
+            unbound("rpc error: code = ResourceExhausted desc = out of space"),
+            |_| {},
+        ),
+        row(
+            "the volume cannot be mounted",
+            warned(Kind::Pod, "FailedMount", disk),
+            |_| {},
+        ),
     ]
 }
 
@@ -147,6 +215,15 @@ fn of_the_engine() -> Vec<Row> {
         }),
         row("the Pod stops", Cluster::ready(), |it| {
             it.pod().unwrap().child.deleting = true;
+        }),
+        row("the node is lost", unready(), |it| pod(it).node_silent = true),
+        row("the container was killed a while ago", started(), |it| {
+            let at = at(30);
+            pod(it).last_end = Some(LastEnd {
+                container: "database".into(),
+                reason: "OOMKilled".into(),
+                at,
+            });
         }),
         row("the write test is still to come", unready(), |it| {
             say(it, MemberPhase::Running, None, |report| report.write_test = None);

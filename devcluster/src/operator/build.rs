@@ -1,7 +1,7 @@
 //! Builds the operator's programs for the cluster and packs them as an image. Blocks: cargo runs.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,24 @@ pub struct Binaries {
     pub dbclaim: PathBuf,
     /// What runs in every database Pod.
     pub agent: PathBuf,
+}
+
+/// How the programs are compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavour {
+    /// Close to the release in size and behaviour, and far quicker to build.
+    Cluster,
+    /// Exactly what is released. A build takes minutes.
+    Release,
+}
+
+impl Flavour {
+    fn profile(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Release => "release",
+        }
+    }
 }
 
 /// Why the operator's image could not be built.
@@ -81,21 +99,33 @@ pub enum BuildError {
     Pack(#[from] image::Error),
 }
 
-/// Compiles the operator and the agent as they run in the cluster: profile `cluster`, static.
+/// Where the operator's programs for the cluster are built: `cluster` in the workspace's target folder, wherever
+/// `CARGO_TARGET_DIR` has that. A folder of their own, so that they neither wait for nor undo another cargo's work.
+pub fn target_folder(workspace_root: &Path) -> PathBuf {
+    let chosen = std::env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty());
+    workspace_root
+        .join(chosen.unwrap_or_else(|| "target".into()))
+        .join("cluster")
+}
+
+/// Compiles the operator and the agent as they run in the cluster: static.
 ///
-/// They have a target folder of their own, so that they neither wait for nor undo another cargo's work. When
-/// nothing changed this takes well under a second.
+/// When nothing changed this takes well under a second.
 ///
 /// # Errors
 /// When cargo fails, or a program came out linked dynamically.
-pub fn build_binaries(workspace_root: &Path, progress: Progress<'_>) -> Result<Binaries, BuildError> {
+pub fn build_binaries(
+    workspace_root: &Path,
+    flavour: Flavour,
+    progress: Progress<'_>,
+) -> Result<Binaries, BuildError> {
     let host = host_target()?;
     if !host.contains("-linux-") {
         return Err(BuildError::NotLinux { host });
     }
-    let target_folder = workspace_root.join("target/cluster");
-    cargo_build(workspace_root, &target_folder, &host, progress)?;
-    let programs = target_folder.join(&host).join("cluster");
+    let target_folder = target_folder(workspace_root);
+    cargo_build(workspace_root, flavour, &target_folder, &host, progress)?;
+    let programs = target_folder.join(&host).join(flavour.profile());
     let binaries = Binaries {
         dbclaim: programs.join("dbclaim"),
         agent: programs.join("dbclaim-agent"),
@@ -124,7 +154,7 @@ pub fn build_image(
     cache: &Path,
     progress: Progress<'_>,
 ) -> Result<(PathBuf, String), BuildError> {
-    let Binaries { dbclaim, agent } = build_binaries(workspace_root, progress)?;
+    let Binaries { dbclaim, agent } = build_binaries(workspace_root, Flavour::Cluster, progress)?;
     let contents = format!(
         "{} {}",
         oci::sha256_of_file(&dbclaim)?,
@@ -188,6 +218,7 @@ const LAST_WORDS: usize = 40;
 
 fn cargo_build(
     root: &Path,
+    flavour: Flavour,
     target_folder: &Path,
     host: &str,
     progress: Progress<'_>,
@@ -197,8 +228,10 @@ fn cargo_build(
         program: program.clone(),
         source,
     };
-    let mut cargo = Command::new(&program)
-        .args(["build", "--profile", "cluster", "--package", "dbclaim", "--bins"])
+    let mut cargo = Command::new(&program);
+    cargo
+        .args(["build", "--profile", flavour.profile()])
+        .args(["--package", "dbclaim", "--bins"])
         // Naming the target, even the host's own, keeps the flags away from procedural macros, which
         // cannot be static.
         .args(["--target", host, "--target-dir"])
@@ -210,9 +243,11 @@ fn cargo_build(
         .env_remove("CARGO_BUILD_RUSTFLAGS")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
+        .stderr(Stdio::piped());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_outer_package(name)) {
+        cargo.env_remove(name);
+    }
+    let mut cargo = cargo.spawn().map_err(failed)?;
     let said = cargo
         .stderr
         .take()
@@ -226,6 +261,15 @@ fn cargo_build(
         status,
         last_words: Vec::from(said).join("\n"),
     })
+}
+
+/// Whether a variable is what an outer `cargo run` or `cargo test` says of the package that it runs. Build
+/// scripts that look at such variables (ring's does) would be run again, and whatever depends on them compiled
+/// again, whenever another package, or another checkout, builds into the same folder.
+fn is_of_outer_package(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    let prefixes: [&[u8]; 3] = [b"CARGO_PKG_", b"CARGO_MANIFEST_", b"CARGO_BIN_"];
+    prefixes.iter().any(|prefix| name.starts_with(prefix)) || name == b"OUT_DIR"
 }
 
 /// Reports each crate that cargo compiles, and keeps its last words for an error.

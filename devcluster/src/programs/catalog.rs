@@ -169,6 +169,21 @@ pub(super) const FOR_API: &[(&Set, &[&str])] = &[
     (&RUNTIME, &["etcd"]),
 ];
 
+/// What the `fake` profile runs.
+pub(super) const FOR_FAKE: &[(&Set, &[&str])] = &[
+    (
+        &KUBERNETES,
+        &[
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kubectl",
+        ],
+    ),
+    (&RUNTIME, &["etcd"]),
+    (&TOOLS, &["kwok"]),
+];
+
 /// What the `node` profile runs.
 pub(super) const FOR_NODE: &[(&Set, &[&str])] = &[
     (

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::report::disk_bucket;
+use super::report::{disk_bucket, same_but_numbers};
 use crate::api::protocol::{Applied, FORMAT, MemberPhase, Report, Trouble};
 
 /// The newest report, and a way to wait for the next.
@@ -76,6 +76,17 @@ impl Board {
             report.phase = phase;
             report.trouble = Some(trouble);
         });
+    }
+
+    /// The engine does not stay up. Said again only when it fails differently.
+    pub(super) fn failed(&self, trouble: Trouble) {
+        let again = |report: &Report| {
+            let same = |before| same_but_numbers(before, &trouble);
+            report.phase == MemberPhase::Failed && report.trouble.as_ref().is_some_and(same)
+        };
+        if !again(&self.report.borrow()) {
+            self.trouble(MemberPhase::Failed, trouble);
+        }
     }
 
     pub(super) fn disk(&self, size: u64, used: u64) {

@@ -73,13 +73,10 @@ pub(super) async fn live(context: &Context) -> Infallible {
                 );
                 if failures.failed(Instant::now()) {
                     let message = format!("{how}; its last lines:\n{}", context.log.last_lines());
-                    context.board.trouble(
-                        MemberPhase::Failed,
-                        Trouble {
-                            reason: reason.into(),
-                            message,
-                        },
-                    );
+                    context.board.failed(Trouble {
+                        reason: reason.into(),
+                        message,
+                    });
                 } else {
                     context.board.progress(MemberPhase::Starting);
                 }
@@ -166,11 +163,7 @@ async fn start(context: &Context, config: &MemberConfig, engine: &Engine) -> Res
         Decision::Serve(initialized) => initialized,
         Decision::Initialize => initialize(context, config, engine, &lock).await?,
         Decision::ResumeInitialize => {
-            let name = format!(
-                "interrupted-{}-{}",
-                config.engine,
-                Timestamp::now().as_nanosecond()
-            );
+            let name = format!("interrupted-{}-{}", config.engine, now().as_nanosecond());
             let target = context.volume.put_aside(engine.data(), &name)?;
             tracing::warn!(target = %target.display(), "an initialisation was interrupted, its remains are put aside");
             initialize(context, config, engine, &lock).await?
@@ -217,7 +210,7 @@ async fn initialize(
     let made = engine.initialize(context.with(lock)?).await;
     let system_identifier = made.map_err(|trouble| ended("InitializeFailed", trouble))?;
     let initialized = Initialized {
-        at: format!("{:.0}", Timestamp::now()),
+        at: format!("{:.0}", now()),
         system_identifier,
     };
     identity.initialized = Some(initialized.clone());
@@ -276,10 +269,16 @@ impl Context {
         let lock = lock
             .try_clone()
             .map_err(|error| failed("hand over the volume's lock", error))?;
+        self.log.forget_lines();
         let log = self
             .log
             .writer()
             .map_err(|error| failed("open the engine's log", error))?;
         Ok(Start { lock, log })
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one clock of the agent")]
+fn now() -> Timestamp {
+    Timestamp::now()
 }

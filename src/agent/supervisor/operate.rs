@@ -50,6 +50,7 @@ pub(super) async fn operate(
         process,
         state,
         waiting_told: false,
+        problems: [None, None],
         settle: Some(now),
         configure: Some(now),
         loaded: origin == Origin::Started,
@@ -91,6 +92,8 @@ struct Work<'a> {
     process: &'a Process,
     state: State,
     waiting_told: bool,
+    /// What was last said about the two files.
+    problems: [Option<String>; 2],
     /// When to settle next; `None`: done.
     settle: Option<Instant>,
     /// When to look at the configuration next; `None`: done.
@@ -112,6 +115,7 @@ impl Work<'_> {
         if self.files.credentials.refresh() {
             self.settle = Some(now);
         }
+        self.tell_problems();
         if self.settle.is_some_and(|due| now >= due) {
             self.settle().await;
         }
@@ -126,6 +130,20 @@ impl Work<'_> {
             self.context.board.disk(size, used);
         }
         self.show_phase().await;
+    }
+
+    /// Once for each: a file that cannot be used changes nothing, but somebody may wonder why.
+    fn tell_problems(&mut self) {
+        let problems = [self.files.member.problem(), self.files.credentials.problem()];
+        let problems = problems.map(|problem| problem.map(str::to_owned));
+        for (told, problem) in self.problems.iter_mut().zip(problems) {
+            if *told != problem {
+                if let Some(problem) = &problem {
+                    tracing::warn!(problem, "file not usable, what is in force stays");
+                }
+                *told = problem;
+            }
+        }
     }
 
     async fn settle(&mut self) {
@@ -223,7 +241,7 @@ impl Work<'_> {
         };
         let before = self.context.board.report().write_test;
         if before.as_ref() != Some(&outcome) {
-            tracing::info!(ok = outcome.ok, message = outcome.message, "write test");
+            tracing::info!(ok = outcome.ok, error = outcome.message, "write test");
         }
         self.context
             .board

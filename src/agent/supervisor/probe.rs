@@ -74,11 +74,15 @@ pub(super) async fn ready(context: &Context) -> Result<(), String> {
             // Recovering ends when the loop has seen it, so that readiness never comes before Running.
             answer.and_then(|()| match report.phase {
                 MemberPhase::Running => Ok(()),
-                _ => Err("the engine has just recovered".into()),
+                _ => Err("the engine answers, but is still being set up".into()),
             })
         }
         (phase, _) => Err(match report.trouble {
-            Some(trouble) => format!("{phase:?}: {}: {}", trouble.reason, trouble.message),
+            // Only the first line: after it come the engine's own, and anyone in the cluster may ask.
+            Some(trouble) => {
+                let line = trouble.message.lines().next().unwrap_or_default();
+                format!("{phase:?}: {}: {line}", trouble.reason)
+            }
             None => format!("{phase:?}"),
         }),
     }

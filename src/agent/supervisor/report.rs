@@ -1,7 +1,7 @@
 //! What is worth reporting, and the patch that says it. Pure.
 
 use crate::api::key;
-use crate::api::protocol::Report;
+use crate::api::protocol::{Report, Trouble};
 
 /// Percentage steps of the fill level.
 const STEP: u64 = 5;
@@ -15,6 +15,13 @@ pub fn disk_bucket(before: Option<u8>, size: u64, used: u64) -> Option<u8> {
         _ => percent - percent % STEP,
     };
     u8::try_from(bucket).ok()
+}
+
+/// Whether two troubles differ only in digits: the times and process ids in an engine's log lines change with
+/// every try, and that is no news.
+pub fn same_but_numbers(before: &Trouble, after: &Trouble) -> bool {
+    let words = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    before.reason == after.reason && words(&before.message) == words(&after.message)
 }
 
 /// The merge patch that puts a report on its ConfigMap.

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::Context;
+use crate::agent::engine::Engine;
 use crate::agent::files::Mounted;
-use crate::agent::process::kill_all;
+use crate::agent::process::{Process, kill_all};
 use crate::api::protocol::MemberPhase;
 
 /// `stopSeconds` when the configuration cannot be read.
@@ -15,7 +16,7 @@ const KILLED: Duration = Duration::from_secs(5);
 /// Stops the engine; when it returns, no process of it is left.
 pub(super) async fn stop(context: &Context) {
     context.board.phase(MemberPhase::Stopping);
-    if let Some((engine, process)) = context.running() {
+    if let Some((engine, process)) = context.running().or_else(|| left_running(context)) {
         let patience = patience(context);
         // Our own idle connection would only make the engine log that it ended it.
         context.probe.forget().await;
@@ -37,6 +38,20 @@ pub(super) async fn stop(context: &Context) {
             return;
         }
     }
+}
+
+/// An engine that this supervisor has not come to adopt.
+fn left_running(context: &Context) -> Option<(Engine, Process)> {
+    let mut files = Mounted::new(&context.settings.root());
+    files.member.refresh();
+    let engine = Engine::select(
+        files.member.get()?,
+        &context.settings.root(),
+        &context.settings.search_path,
+    );
+    let engine = engine.ok()?;
+    let process = engine.running()?;
+    Some((engine, process))
 }
 
 /// Read when it matters: a deletion shortens it just before.

@@ -21,6 +21,8 @@ use crate::agent::log;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Lines that are kept for the report.
 const LINES: usize = 20;
+/// Marks of lines with what applications sent; these stay in the container's log.
+const SENT: [&str; 4] = ["STATEMENT:", "DETAIL:", "CONTEXT:", "QUERY:"];
 /// Characters of a line that are kept for the report.
 const WIDTH: usize = 300;
 /// Copied bytes after which their space is given back.
@@ -76,6 +78,16 @@ impl EngineLog {
         OpenOptions::new().create(true).append(true).open(&self.path)
     }
 
+    /// Forgets the last lines: what comes next is of another process.
+    pub(super) fn forget_lines(&self) {
+        self.copy();
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .last
+            .clear();
+    }
+
     /// Copies what is new to standard output, as long as that takes it.
     pub(super) fn copy(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +130,8 @@ impl EngineLog {
 
 impl State {
     fn remember(&mut self, text: &str) {
-        for line in text.lines() {
+        let of_the_engine = |line: &&str| !SENT.iter().any(|mark| line.contains(mark));
+        for line in text.lines().filter(of_the_engine) {
             self.last.push_back(line.chars().take(WIDTH).collect());
         }
         while self.last.len() > LINES {

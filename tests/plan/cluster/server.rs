@@ -29,6 +29,19 @@ impl Cluster {
                     assert_eq!(stored.child.uid, *uid, "label of another {kind:?} {name}");
                     stored.child.team = Some(value.clone());
                 }
+                Step::Annotate {
+                    kind,
+                    name,
+                    uid,
+                    annotation: (_, value),
+                } => {
+                    let stored = self.stored(*kind, name);
+                    assert_eq!(stored.child.uid, *uid, "annotation of another {kind:?} {name}");
+                    match &mut stored.child.detail {
+                        Detail::Pod(pod) => pod.wanted = Some(value.clone()),
+                        other => panic!("only Pods are annotated, not {other:?}"),
+                    }
+                }
                 Step::Delete { kind, name, uid, .. } => self.delete(*kind, name, uid),
                 Step::Finalizer { present } => {
                     assert_ne!(self.has_finalizer, *present, "a finalizer that stands already");

@@ -20,6 +20,9 @@ impl Pass {
                 Step::Label { kind, label, .. } => {
                     (format!("label {kind:?}"), format!("{}={}", label.0, label.1))
                 }
+                Step::Annotate { kind, annotation, .. } => {
+                    (format!("annotate {kind:?}"), annotation.0.to_owned())
+                }
                 Step::Delete {
                     kind,
                     name,
