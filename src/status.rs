@@ -118,80 +118,111 @@ pub fn unobserved(refusal: &Refusal, moment: Moment<'_>) -> DatabaseClaimStatus 
 
 /// Status of a claim that serves or is on its way to.
 pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> DatabaseClaimStatus {
-    let was_initialized = moment.before.and_then(|before| before.initialized_at.clone());
-    let recorded = observed
-        .volume(&claim.id)
-        .and_then(|(_, volume)| volume.identity.as_ref()?.initialized.clone());
-    let initialized_at = recorded.map(|it| it.at).or(was_initialized);
-    let blocked = |condition| plan.blocked.iter().find(|blocked| blocked.condition == condition);
-    let accepted = match blocked(kind::ACCEPTED) {
-        Some(it) => Verdict::from(it),
-        None => Verdict::good(reason::ACCEPTED, ACCEPTED.to_owned()),
-    };
-    let storage = blocked(kind::STORAGE_READY)
-        .map(Verdict::from)
-        .or_else(|| refusal::volume(moment.refusals))
-        .unwrap_or_else(|| diagnosis::storage(claim, observed));
-    let credentials = blocked(kind::CREDENTIALS_READY)
-        .map_or_else(|| diagnosis::credentials(claim, observed), Verdict::from);
-    let ready = ready(claim, observed, plan, moment);
-    let stalled = diagnosis::needs_a_human(plan, observed, claim)
-        .or_else(|| refusal::needs_a_human(&ready.reason).then(|| ready.clone().turned()))
-        .or_else(|| Some(moment.refusals.first()?.verdict().turned()));
-    let was_ready = !matches!(
-        moment.before.and_then(|before| before.phase),
-        None | Some(Phase::Pending | Phase::Provisioning)
-    );
-    if stalled.is_none() && plan.blocked.is_empty() && ready.is_transitional() && !patience(moment).is_zero()
-    {
-        let phase = if was_ready {
-            Phase::Degraded
-        } else {
-            Phase::Provisioning
-        };
-        return starting(claim, observed, phase, moment);
+    let verdicts = Verdicts::of(claim, observed, plan, moment);
+    if plan.blocked.is_empty() && verdicts.is_ordinary_step() && !patience(moment).is_zero() {
+        return starting(claim, observed, verdicts, moment);
     }
-    let paused = blocked(kind::RECONCILING);
+    let Verdicts {
+        accepted,
+        ready,
+        storage,
+        credentials,
+        update_pending,
+        stalled,
+    } = verdicts;
+    let phase = phase(&ready, stalled.is_some(), was_ready(moment));
+    let reconciling = reconciling(&ready, stalled.as_ref(), blocked(plan, kind::RECONCILING));
     let verdicts = [
         (kind::ACCEPTED, accepted),
-        (kind::READY, ready.clone()),
+        (kind::READY, ready),
         (kind::STORAGE_READY, storage),
         (kind::CREDENTIALS_READY, credentials),
-        (kind::UPDATE_PENDING, update_pending(claim, observed, plan)),
-        (kind::RECONCILING, reconciling(&ready, stalled.as_ref(), paused)),
-        (
-            kind::STALLED,
-            stalled
-                .clone()
-                .unwrap_or_else(|| Verdict::bad(reason::IDLE, "nothing waits for a human".into())),
-        ),
+        (kind::UPDATE_PENDING, update_pending),
+        (kind::RECONCILING, reconciling),
+        (kind::STALLED, stalled.unwrap_or_else(nobody_needed)),
     ];
     DatabaseClaimStatus {
-        phase: Some(phase(&ready, stalled.is_some(), was_ready)),
+        phase: Some(phase),
         conditions: conditions(moment, &verdicts),
         members: vec![member(claim, observed)],
-        initialized_at,
+        initialized_at: recorded(claim, observed).or_else(|| moment.before?.initialized_at.clone()),
         ..outline(claim, observed, moment)
     }
+}
+
+/// What a pass says about each condition that is not a conclusion from others.
+struct Verdicts {
+    accepted: Verdict,
+    ready: Verdict,
+    storage: Verdict,
+    credentials: Verdict,
+    update_pending: Verdict,
+    /// What only a human can resolve.
+    stalled: Option<Verdict>,
+}
+
+impl Verdicts {
+    fn of(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> Self {
+        let says = |condition| blocked(plan, condition).map(Verdict::from);
+        let ready = ready(claim, observed, plan, moment);
+        let stalled = diagnosis::needs_a_human(plan, observed, claim)
+            .or_else(|| refusal::needs_a_human(&ready.reason).then(|| ready.clone().turned()))
+            .or_else(|| Some(moment.refusals.first()?.verdict().turned()));
+        Self {
+            accepted: says(kind::ACCEPTED)
+                .unwrap_or_else(|| Verdict::good(reason::ACCEPTED, ACCEPTED.to_owned())),
+            storage: says(kind::STORAGE_READY)
+                .or_else(|| refusal::volume(moment.refusals))
+                .unwrap_or_else(|| diagnosis::storage(claim, observed)),
+            credentials: says(kind::CREDENTIALS_READY)
+                .unwrap_or_else(|| diagnosis::credentials(claim, observed)),
+            update_pending: update_pending(claim, observed, plan),
+            ready,
+            stalled,
+        }
+    }
+
+    /// Whether the pass found nothing but one of the steps that every start goes through.
+    fn is_ordinary_step(&self) -> bool {
+        self.stalled.is_none() && self.ready.is_transitional()
+    }
+}
+
+fn blocked<'a>(plan: &'a Plan, condition: &str) -> Option<&'a Blocked> {
+    plan.blocked.iter().find(|blocked| blocked.condition == condition)
+}
+
+/// Whether the claim was Ready once.
+fn was_ready(moment: Moment<'_>) -> bool {
+    moment.before.is_some_and(|before| match before.phase {
+        None | Some(Phase::Pending | Phase::Provisioning) => false,
+        Some(Phase::Failed) => before.initialized_at.is_some(),
+        Some(Phase::Ready | Phase::Updating | Phase::Degraded | Phase::Terminating) => true,
+    })
+}
+
+/// When the data was created, by the volume's record.
+fn recorded(claim: &Claim, observed: &Observed) -> Option<String> {
+    let (_, volume) = observed.volume(&claim.id)?;
+    Some(volume.identity.as_ref()?.initialized.as_ref()?.at.clone())
+}
+
+fn nobody_needed() -> Verdict {
+    Verdict::bad(reason::IDLE, "nothing waits for a human".into())
 }
 
 /// Ready, by the most telling of what stands in its way: what the planner does not go past, then what the Pod
 /// says, and where that is only that it has not come to it yet, what keeps it from coming.
 fn ready(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> Verdict {
-    let blocked = |conditions: &[&str]| {
-        let mut blocked = plan.blocked.iter();
-        blocked
-            .find(|it| conditions.contains(&it.condition))
-            .map(Verdict::from)
-    };
-    if let Some(verdict) = blocked(&[kind::ACCEPTED, kind::STORAGE_READY]) {
+    let says = |condition| blocked(plan, condition).map(Verdict::from);
+    if let Some(verdict) = says(kind::ACCEPTED).or_else(|| says(kind::STORAGE_READY)) {
         return verdict;
     }
     let verdict = diagnosis::ready(claim, observed, moment.now);
     if !verdict.is_step() {
         return verdict;
     }
-    blocked(&[kind::CREDENTIALS_READY])
+    says(kind::CREDENTIALS_READY)
         .or_else(|| moment.refusals.first().map(Refusal::verdict))
         .unwrap_or(verdict)
 }
@@ -258,41 +289,44 @@ fn failing(kind: &str, status: &DatabaseClaimStatus, now: jiff::Timestamp) -> Op
 }
 
 /// An ordinary start within its first seconds: one status for all of it, so that going from nothing to Ready
-/// takes two writes.
-fn starting(claim: &Claim, observed: &Observed, phase: Phase, moment: Moment<'_>) -> DatabaseClaimStatus {
+/// takes two writes. Where it is a start among many, volume and password are what they were before.
+fn starting(
+    claim: &Claim,
+    observed: &Observed,
+    verdicts: Verdicts,
+    moment: Moment<'_>,
+) -> DatabaseClaimStatus {
     let message = || "the database is starting".to_owned();
-    let bad = |kind| (kind, Verdict::bad(reason::PROVISIONING, message()));
+    let hidden = || Verdict::bad(reason::PROVISIONING, message());
+    let (phase, storage, credentials) = if was_ready(moment) {
+        (Phase::Degraded, verdicts.storage, verdicts.credentials)
+    } else {
+        (Phase::Provisioning, hidden(), hidden())
+    };
     let verdicts = [
-        (
-            kind::ACCEPTED,
-            Verdict::good(reason::ACCEPTED, ACCEPTED.to_owned()),
-        ),
-        bad(kind::READY),
-        bad(kind::STORAGE_READY),
-        bad(kind::CREDENTIALS_READY),
-        (
-            kind::UPDATE_PENDING,
-            Verdict::bad(reason::UP_TO_DATE, "nothing waits for a restart".into()),
-        ),
+        (kind::ACCEPTED, verdicts.accepted),
+        (kind::READY, hidden()),
+        (kind::STORAGE_READY, storage),
+        (kind::CREDENTIALS_READY, credentials),
+        (kind::UPDATE_PENDING, verdicts.update_pending),
         (kind::RECONCILING, Verdict::good(reason::IN_PROGRESS, message())),
-        (
-            kind::STALLED,
-            Verdict::bad(reason::IDLE, "nothing waits for a human".into()),
-        ),
+        (kind::STALLED, nobody_needed()),
     ];
+    // An undelete knows of its data from the first; a new database's is told of when it is Ready.
+    let initialized_at = match moment.before {
+        Some(before) => before.initialized_at.clone(),
+        None => recorded(claim, observed),
+    };
     let before = moment.before.cloned().unwrap_or_default();
+    let at_rest = |member| Member {
+        ready: false,
+        ..member
+    };
     DatabaseClaimStatus {
         phase: Some(phase),
         conditions: conditions(moment, &verdicts),
-        initialized_at: before.initialized_at.clone(),
-        members: before
-            .members
-            .into_iter()
-            .map(|member| Member {
-                ready: false,
-                ..member
-            })
-            .collect(),
+        initialized_at,
+        members: before.members.into_iter().map(at_rest).collect(),
         resolved: before.resolved.or_else(|| Some(resolved(claim, observed))),
         ..outline(claim, observed, moment)
     }

@@ -268,6 +268,8 @@ fn identity_does_not_depend_on_the_spec_so_that_deletion_always_works() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn nothing_that_a_spec_says_panics(version in ".{0,10}", storage in ".{0,12}", name in ".{0,8}") {
         let spec = spec(json!({"version": version, "storage": storage, "database": name, "username": name}));

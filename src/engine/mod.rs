@@ -4,6 +4,7 @@ pub mod postgres;
 
 use std::collections::BTreeMap;
 
+use crate::api::protocol::path;
 use crate::api::v1::EngineName;
 use crate::claim::quantity::Bytes;
 
@@ -61,6 +62,13 @@ impl Engine {
     pub fn config_files(self, memory: Bytes) -> BTreeMap<&'static str, String> {
         match self {
             Self::Postgres => postgres::config_files(memory),
+        }
+    }
+
+    /// Command that writes all data to its standard output, run beside the engine as its user.
+    pub fn dump_command(self) -> String {
+        match self {
+            Self::Postgres => format!("pg_dumpall -h {} -U postgres", path::RUN),
         }
     }
 

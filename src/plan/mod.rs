@@ -11,10 +11,11 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::api::condition::{kind, reason};
-use crate::api::key;
 use crate::api::protocol::{FORMAT, MemberPhase, Report};
 use crate::api::v1::DeletionPolicy;
-use crate::claim::Claim;
+use crate::api::{key, label};
+use crate::claim::{Claim, ClaimId, FIRST_MEMBER};
+use crate::engine::Engine;
 use crate::render::{Desired, Kind, Object, Slot, marker};
 use observed::{Child, Detail, Integrity, Observed, Ownership, SecretState};
 
@@ -183,11 +184,11 @@ fn names_taken(input: &Input<'_>) -> Vec<Blocked> {
     });
     children
         .chain(secrets)
-        .filter_map(|(kind, name, ownership)| taken(kind, &name, ownership))
+        .filter_map(|(kind, name, ownership)| taken(id, kind, &name, ownership))
         .collect()
 }
 
-fn taken(kind: Kind, name: &str, ownership: &Ownership) -> Option<Blocked> {
+fn taken(id: &ClaimId, kind: Kind, name: &str, ownership: &Ownership) -> Option<Blocked> {
     let kind_name = kind.name();
     let (reason, message) = match ownership {
         Ownership::Ours => return None,
@@ -197,10 +198,21 @@ fn taken(kind: Kind, name: &str, ownership: &Ownership) -> Option<Blocked> {
                 "{kind_name} {name} belongs to a former claim of this name (uid {uid}) and is being removed; nothing to do but wait"
             ),
         ),
+        // Nobody shall be told to remove what may hold data.
+        Ownership::Foreign if matches!(kind, Kind::PersistentVolumeClaim | Kind::Secret) => (
+            reason::NAME_TAKEN,
+            format!(
+                "{kind_name} {name} exists and is not ours; it was left as it is. If it belongs to this claim, label it {}={} and {}={}; else create the claim under another name",
+                key::CLAIM,
+                id.name,
+                label::MANAGED_BY,
+                label::MANAGER
+            ),
+        ),
         Ownership::Foreign => (
             reason::NAME_TAKEN,
             format!(
-                "{kind_name} {name} exists and is not ours; it was left as it is. Rename or remove it, or create the claim under another name"
+                "{kind_name} {name} exists and is not ours; it was left as it is. Remove it, or create the claim under another name"
             ),
         ),
     };
@@ -236,8 +248,9 @@ fn volume_unusable(input: &Input<'_>) -> Option<Blocked> {
         Some((child, _)) if child.deleting => (
             reason::VOLUME_TERMINATING,
             format!(
-                "PersistentVolumeClaim {name} is being deleted and goes when its Pod stops; while it can still be read, save the data: kubectl exec {} -- pg_dumpall",
-                id.pod(crate::claim::FIRST_MEMBER)
+                "PersistentVolumeClaim {name} is being deleted and goes when its Pod stops; while it can still be read, save the data: kubectl exec {} -- {} > dump",
+                id.pod(FIRST_MEMBER),
+                Engine::from(claim.engine).dump_command()
             ),
         ),
         // An agent that is told nothing takes an empty volume for a new one.
@@ -418,7 +431,7 @@ fn wake_agent(input: &Input<'_>, plan: &mut Plan) {
         return;
     };
     let credentials = match &observed.admin {
-        observed::SecretState::Present { credentials, .. } => credentials.as_ref().map(|it| it.generation),
+        SecretState::Present { credentials, .. } => credentials.as_ref().map(|it| it.generation),
         _ => None,
     };
     let behind = match observed.current_report(&claim.id) {
@@ -431,7 +444,7 @@ fn wake_agent(input: &Input<'_>, plan: &mut Plan) {
                     || credentials.is_some_and(|wanted| wanted != applied.credentials))
         }
     };
-    if !behind || child.deleting || child.ownership != Ownership::Ours {
+    if !behind || child.deleting {
         return;
     }
     if plan.steps.iter().any(|step| matches!(step, Step::Label { .. })) {

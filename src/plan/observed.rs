@@ -263,10 +263,11 @@ impl Observed {
         self.any_report(id).filter(|report| report.pod_uid == pod.uid)
     }
 
-    /// The report, whichever Pod wrote it.
+    /// The report, whichever Pod of this claim wrote it.
     pub fn any_report(&self, id: &crate::claim::ClaimId) -> Option<&Report> {
-        match &self.slot(id, Slot::Report)?.detail {
-            Detail::Report(report) => report.as_deref(),
+        let child = self.slot(id, Slot::Report)?;
+        match (&child.ownership, &child.detail) {
+            (Ownership::Ours, Detail::Report(report)) => report.as_deref(),
             _ => None,
         }
     }

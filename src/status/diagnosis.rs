@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::refusal::because;
 use super::{pod, refusal};
 use crate::api::condition::reason;
 use crate::api::protocol::{MemberPhase, Report, Trouble};
@@ -70,26 +71,57 @@ impl From<&Blocked> for Verdict {
 
 pub(super) fn storage(claim: &Claim, observed: &Observed) -> Verdict {
     let name = Slot::Volume.name(&claim.id);
-    match observed.volume(&claim.id) {
-        None => Verdict::bad(
-            reason::VOLUME_PENDING,
-            format!("PersistentVolumeClaim {name} is being made"),
-        ),
-        Some((_, volume)) if !volume.bound => unbound(observed).unwrap_or_else(|| {
-            Verdict::bad(
-                reason::VOLUME_PENDING,
-                format!("PersistentVolumeClaim {name} is not bound yet; if this lasts, see: kubectl describe pvc {name}"),
-            )
-        }),
-        Some((_, volume)) if volume.capacity.is_some_and(|has| has < claim.storage) => Verdict::bad(
+    let pending = |message| Verdict::bad(reason::VOLUME_PENDING, message);
+    let Some((_, volume)) = observed.volume(&claim.id) else {
+        return pending(format!("PersistentVolumeClaim {name} is not there yet"));
+    };
+    if !volume.bound {
+        return unbound(observed).unwrap_or_else(|| {
+            pending(format!(
+                "PersistentVolumeClaim {name} is not bound yet; if this lasts, see: kubectl describe pvc {name}"
+            ))
+        });
+    }
+    let trouble = |report| data_trouble(report).or_else(|| refuses_writes(claim, report));
+    if let Some(verdict) = observed.current_report(&claim.id).and_then(trouble) {
+        return verdict;
+    }
+    if volume.capacity.is_some_and(|has| has < claim.storage) {
+        return Verdict::bad(
             reason::VOLUME_RESIZING,
             format!(
                 "PersistentVolumeClaim {name} is being enlarged to {}; if this lasts, its StorageClass may not allow it: kubectl describe pvc {name}",
                 claim.storage
             ),
-        ),
-        Some(_) => Verdict::good(reason::READY, format!("PersistentVolumeClaim {name} is bound")),
+        );
     }
+    Verdict::good(reason::READY, format!("PersistentVolumeClaim {name} is bound"))
+}
+
+/// What the agent holds against the data on the volume.
+fn data_trouble(report: &Report) -> Option<Verdict> {
+    let trouble = report.trouble.as_ref()?;
+    let about_data = report.phase == MemberPhase::Blocked && trouble.reason.starts_with("Data");
+    about_data.then(|| Verdict::bad(&trouble.reason, trouble.message.clone()))
+}
+
+/// From here on, writes are refused for want of space.
+const FULL_PERCENT: u8 = 95;
+
+fn refuses_writes(claim: &Claim, report: &Report) -> Option<Verdict> {
+    let failure = report.write_test.as_ref().filter(|test| !test.ok)?;
+    let pod = claim.id.pod(FIRST_MEMBER);
+    let why = because(failure.message.as_deref().unwrap_or_default());
+    let act = match report.disk_percent {
+        Some(percent) if percent >= FULL_PERCENT => {
+            format!("The volume is {percent} % full; raise spec.storage")
+        }
+        _ => format!("See: kubectl logs {pod}"),
+    };
+    Some(Verdict::bad(
+        reason::WRITE_TEST_FAILED,
+        format!("the database in Pod {pod} refuses writes{why}. {act}"),
+    ))
 }
 
 /// Why a volume does not come, in the words of who should make it.
@@ -130,14 +162,15 @@ pub(super) fn credentials(claim: &Claim, observed: &Observed) -> Verdict {
     let missing = [&observed.admin, &observed.app]
         .iter()
         .any(|state| matches!(state, SecretState::Absent));
+    // What a former Pod took over stands in the data and is still in force.
     let applied = observed
-        .current_report(&claim.id)
+        .any_report(&claim.id)
         .is_some_and(|report| report.applied.credentials > 0);
     match (missing, applied) {
-        (true, _) => Verdict::bad(reason::PROVISIONING, "the Secrets are being made".into()),
+        (true, _) => Verdict::bad(reason::PROVISIONING, "the Secrets are not there yet".into()),
         (false, false) => Verdict::bad(
             reason::CREDENTIALS_PENDING,
-            "the database has not taken over the password yet".into(),
+            "the database has not taken over the password yet; it does so when it starts".into(),
         ),
         (false, true) => Verdict::good(
             reason::READY,
@@ -159,7 +192,7 @@ pub(super) fn ready(claim: &Claim, observed: &Observed, now: Timestamp) -> Verdi
                 claim.id.pod(FIRST_MEMBER)
             )
         } else {
-            "the database's objects are being made".to_owned()
+            "the database's objects are being made; if this lasts, see the operator's log".to_owned()
         };
         return Verdict::bad(reason::POD_MISSING, message);
     };
@@ -167,7 +200,7 @@ pub(super) fn ready(claim: &Claim, observed: &Observed, now: Timestamp) -> Verdi
         return verdict;
     }
     if child.deleting {
-        return Verdict::bad(reason::STOPPING, format!("Pod {} is stopping", child.name));
+        return stopping(&child.name);
     }
     if !pod.ready && pod.trouble.is_none() && observed.volume(&claim.id).is_some_and(|(_, it)| !it.bound) {
         // Whatever else waits, waits for the volume.
@@ -213,47 +246,53 @@ fn running(claim: &Claim, observed: &Observed, child: &Child, pod: &Pod) -> Verd
     member(claim, observed, report, &child.name, pod.ready)
 }
 
+fn stopping(pod: &str) -> Verdict {
+    Verdict::bad(
+        reason::STOPPING,
+        format!("Pod {pod} is stopping; if this lasts, see: kubectl describe pod {pod}"),
+    )
+}
+
 fn member(claim: &Claim, observed: &Observed, report: &Report, pod: &str, pod_ready: bool) -> Verdict {
+    let starting = |what: &str| {
+        Verdict::bad(
+            reason::STARTING,
+            format!("the database in Pod {pod} is {what}; if this lasts, see: kubectl logs {pod}"),
+        )
+    };
     match (report.phase, &report.trouble) {
         // The agent waits for something outside, such as a volume that is in use elsewhere.
         (MemberPhase::Blocked | MemberPhase::Failed | MemberPhase::Starting, Some(trouble)) => {
             return Verdict::bad(&trouble.reason, trouble.message.clone());
         }
-        (MemberPhase::Running, _) => {}
-        (MemberPhase::Stopping, _) => {
-            return Verdict::bad(reason::STOPPING, format!("Pod {pod} is stopping"));
-        }
-        (phase, _) => {
+        (MemberPhase::Blocked | MemberPhase::Failed, None) => {
             return Verdict::bad(
-                reason::STARTING,
-                format!("the database in Pod {pod} is starting ({phase:?})"),
+                reason::AGENT_SILENT,
+                format!("the agent in Pod {pod} cannot go on and does not say why; see: kubectl logs {pod}"),
             );
         }
+        (MemberPhase::Stopping, _) => return stopping(pod),
+        (MemberPhase::Starting, None) => return starting("starting"),
+        (MemberPhase::Initializing, _) => return starting("being created"),
+        (MemberPhase::Recovering, _) => return starting("recovering what was written before it stopped"),
+        (MemberPhase::Running, _) => {}
     }
-    if let Some(failure) = report.write_test.as_ref().filter(|test| !test.ok) {
-        let why = failure.message.as_deref().unwrap_or("no message");
-        return Verdict::bad(
-            reason::WRITE_TEST_FAILED,
-            format!("the database in Pod {pod} refuses writes: {why}"),
-        );
+    if let Some(verdict) = refuses_writes(claim, report) {
+        return verdict;
     }
-    let recorded = observed.volume(&claim.id).is_some_and(|(_, volume)| {
-        volume
-            .identity
-            .as_ref()
-            .is_some_and(|it| it.initialized.is_some())
-    });
+    let recorded = observed
+        .volume(&claim.id)
+        .is_some_and(|(_, volume)| volume.is_initialized());
     if report.write_test.is_none() || !recorded {
-        return Verdict::bad(
-            reason::STARTING,
-            format!("the database in Pod {pod} is being checked"),
-        );
+        return starting("being checked");
     }
     if !pod_ready || !observed.endpoint_ready(&claim.id) {
         let service = claim.id.base();
         return Verdict::bad(
             reason::ENDPOINT_NOT_READY,
-            format!("the database runs; Service {service} does not list Pod {pod} as ready yet"),
+            format!(
+                "the database runs; Service {service} does not list Pod {pod} as ready yet. If this lasts, see: kubectl describe pod {pod}"
+            ),
         );
     }
     Verdict::good(reason::READY, "a client can connect, write and read".into())
@@ -264,6 +303,7 @@ pub(super) fn needs_a_human(plan: &Plan, observed: &Observed, claim: &Claim) -> 
     let human = [
         reason::NAME_TAKEN,
         reason::DATA_MISSING,
+        reason::DATA_MISMATCH,
         reason::SECRET_UNREADABLE,
         reason::VOLUME_TERMINATING,
     ];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::diagnosis::Verdict;
-use super::refusal::end;
+use super::refusal::because;
 use crate::api::condition::reason;
 use crate::claim::{Claim, FIRST_MEMBER};
 use crate::plan::observed::{ContainerTrouble, Pod};
@@ -20,13 +20,7 @@ const AFTERMATH: Duration = Duration::from_secs(300);
 /// The Pod cannot be scheduled, or one of its containers does not run.
 pub(super) fn trouble(claim: &Claim, name: &str, pod: &Pod) -> Option<Verdict> {
     if let Some(message) = &pod.unschedulable {
-        return Some(Verdict::bad(
-            reason::UNSCHEDULABLE,
-            format!(
-                "Pod {name} cannot be scheduled: {}. Add a node with room, or free some",
-                end(message)
-            ),
-        ));
+        return Some(unschedulable(claim, name, message));
     }
     let ContainerTrouble {
         container,
@@ -35,34 +29,54 @@ pub(super) fn trouble(claim: &Claim, name: &str, pod: &Pod) -> Option<Verdict> {
         message,
     } = pod.trouble.as_ref()?;
     let place = format!("container {container} of Pod {name}");
-    let words = end(message);
     let verdict = match why.as_str() {
         "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
             // While it is backed off, the kubelet puts that before the same cause.
-            let words = words.rsplit("ErrImagePull: ").next().unwrap_or(words);
+            let words = message.rsplit("ErrImagePull: ").next().unwrap_or(message);
             Verdict::bad(
                 reason::IMAGE_PULL_FAILED,
                 format!(
-                    "image {image} for {place} cannot be pulled: {words}. Check that it exists and that node {} may pull it",
+                    "image {image} for {place} cannot be pulled{}. Check that it exists and that node {} may pull it: kubectl describe pod {name}",
+                    because(words),
                     node(pod)
                 ),
             )
         }
         "OOMKilled" => out_of_memory(claim, container, &place),
-        "CrashLoopBackOff" | "Error" | "RunContainerError" | "StartError" | "ContainerCannotRun" => {
-            Verdict::bad(
-                reason::CRASH_LOOP,
-                format!(
-                    "{place} ends again and again ({why}): {words}. See: kubectl logs {name} -c {container} --previous"
-                ),
-            )
-        }
+        // The kubelet's words say how long it waits, which changes at every try and helps nobody.
+        "CrashLoopBackOff" => Verdict::bad(
+            reason::CRASH_LOOP,
+            format!("{place} ends again and again. See: kubectl logs {name} -c {container} --previous"),
+        ),
+        "Error" | "RunContainerError" | "StartError" | "ContainerCannotRun" => Verdict::bad(
+            reason::CRASH_LOOP,
+            format!(
+                "{place} ended ({why}){}. See: kubectl logs {name} -c {container} --previous",
+                because(message)
+            ),
+        ),
         _ => Verdict::bad(
             reason::CONTAINER_CONFIG,
-            format!("{place} cannot start ({why}): {words}. See: kubectl describe pod {name}"),
+            format!(
+                "{place} cannot start ({why}){}. See: kubectl describe pod {name}",
+                because(message)
+            ),
         ),
     };
     Some(verdict)
+}
+
+fn unschedulable(claim: &Claim, name: &str, message: &str) -> Verdict {
+    let lower = message.to_lowercase();
+    let act = if lower.contains("volume") {
+        format!("See: kubectl describe pvc {}", claim.id.member(FIRST_MEMBER))
+    } else {
+        format!("Add a node with room, or free some: kubectl describe pod {name}")
+    };
+    Verdict::bad(
+        reason::UNSCHEDULABLE,
+        format!("Pod {name} cannot be scheduled{}. {act}", because(message)),
+    )
 }
 
 /// A container that runs again and was killed for want of memory a short while ago.
@@ -83,7 +97,7 @@ fn out_of_memory(claim: &Claim, container: &str, place: &str) -> Verdict {
     Verdict::bad(
         reason::OUT_OF_MEMORY,
         format!(
-            "{place} was killed because it used more memory than its limit{limit}; committed data is safe and it is started again. If it happens again, choose a larger size, or let the application ask for less at once"
+            "{place} was killed because it used more memory than its limit{limit}; committed data is safe and it is started again. If it happens again, let the application ask for less at once, or create a claim of a larger size and copy the data"
         ),
     )
 }

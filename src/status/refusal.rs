@@ -103,6 +103,14 @@ fn sort(words: &str) -> (&'static str, &'static str) {
     )
 }
 
+/// Words of others, to go on in a sentence of ours; nothing where they said nothing.
+pub(super) fn because(words: &str) -> String {
+    match end(words) {
+        "" => String::new(),
+        words => format!(": {words}"),
+    }
+}
+
 /// Words without their own full stop, so that ours follows.
 pub(super) fn end(words: &str) -> &str {
     words.trim().trim_end_matches('.')

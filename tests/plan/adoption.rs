@@ -219,6 +219,14 @@ fn any_foreign_object_is_a_name_that_is_taken_and_nothing_is_made() {
 }
 
 #[test]
+fn what_a_foreign_volume_says_of_itself_resolves_nothing() {
+    let mut cluster = undelete();
+    cluster.record().unwrap().major = "12".into();
+    cluster.volume().unwrap().child.ownership = Ownership::Foreign;
+    assert_eq!(cluster.pass().text(), TAKEN);
+}
+
+#[test]
 fn a_former_claims_objects_are_waited_for() {
     let mut cluster = Cluster::ready();
     cluster.recreate();

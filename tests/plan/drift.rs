@@ -191,6 +191,47 @@ fn a_marker_of_a_secret_that_was_replaced_is_moved_to_the_new_one() {
 }
 
 #[test]
+fn an_agent_that_is_behind_is_woken_once() {
+    let mut cluster = Cluster::ready();
+    let mut report = cluster.report().unwrap().clone();
+    report.applied.config = "former".into();
+    cluster.say(report);
+    let pass = cluster.pass();
+    assert_snapshot!(pass.text(), @"annotate Pod platform.acme.com/wanted");
+    cluster.carry_out(&pass.plan);
+    assert_snapshot!(cluster.pass().text(), @"nothing");
+}
+
+#[test]
+fn a_report_that_was_lost_is_asked_for() {
+    let mut cluster = Cluster::ready();
+    cluster.remove(Slot::Report);
+    let pass = cluster.pass();
+    assert_snapshot!(pass.text(), @"create Report");
+    cluster.carry_out(&pass.plan);
+    assert_snapshot!(cluster.pass().text(), @"annotate Pod platform.acme.com/wanted");
+    cluster.settle();
+    cluster.agent();
+    assert_snapshot!(cluster.pass().text(), @"nothing");
+}
+
+#[test]
+fn a_pod_is_written_once_in_a_wave() {
+    let mut cluster = Cluster::ready();
+    let mut report = cluster.report().unwrap().clone();
+    report.applied.config = "former".into();
+    cluster.say(report);
+    cluster.pod().unwrap().child.team = Some("former".into());
+    let pass = cluster.pass();
+    assert_snapshot!(pass.text(), @r"
+    label Pod platform.acme.com/team=checkout
+    again at once
+    ");
+    cluster.carry_out(&pass.plan);
+    assert_snapshot!(cluster.pass().text(), @"annotate Pod platform.acme.com/wanted");
+}
+
+#[test]
 fn paused_changes_nothing() {
     let mut cluster = Cluster::ready();
     cluster.spec.paused = true;

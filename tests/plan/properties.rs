@@ -9,7 +9,8 @@ use dbclaim::plan::{Allowance, Plan, Step};
 use dbclaim::render::{Kind, Object, Slot};
 use proptest::prelude::*;
 
-use crate::cluster::{Cluster, PATIENCE, Pass, Reads, password, secret};
+use crate::cluster::server::secret;
+use crate::cluster::{Cluster, PATIENCE, Pass, Reads, password};
 use crate::sketch;
 
 /// What holds for every pass, whatever it finds.

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::json;
 
-use crate::cluster::{Cluster, EDITED, OURS, Reads, secret, silent, stored};
+use crate::cluster::server::{secret, stored};
+use crate::cluster::{Cluster, EDITED, OURS, Reads, silent};
 
 /// What can be the matter with an object.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use dbclaim::api::v1::DeletionPolicy;
-use dbclaim::plan::observed::SecretState;
+use dbclaim::plan::observed::{Ownership, SecretState};
 use dbclaim::render::Slot;
 use insta::{allow_duplicates, assert_snapshot};
 
@@ -105,16 +105,26 @@ fn the_safer_policy_wins_when_it_changes_after_the_deletion() {
 
 #[test]
 fn what_is_not_ours_or_goes_already_is_not_deleted() {
-    let mut cluster = deleted(DeletionPolicy::Delete);
-    cluster.foreign(Slot::StatefulSet);
-    cluster.foreign(Slot::Volume);
-    for state in [&mut cluster.admin, &mut cluster.app] {
-        let SecretState::Present { deleting, .. } = state else {
-            panic!("there is none")
-        };
-        *deleting = true;
+    let spoils: [fn(&mut Ownership, &mut bool); 2] = [
+        |ownership, _| *ownership = Ownership::Foreign,
+        |_, deleting| *deleting = true,
+    ];
+    for spoil in spoils {
+        let mut cluster = deleted(DeletionPolicy::Delete);
+        for stored in &mut cluster.objects {
+            spoil(&mut stored.child.ownership, &mut stored.child.deleting);
+        }
+        for state in [&mut cluster.admin, &mut cluster.app] {
+            let SecretState::Present {
+                ownership, deleting, ..
+            } = state
+            else {
+                panic!("there is none")
+            };
+            spoil(ownership, deleting);
+        }
+        assert_eq!(cluster.pass().text(), "finalizer false");
     }
-    assert_snapshot!(cluster.pass().text(), @"finalizer false");
 }
 
 #[test]

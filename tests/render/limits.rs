@@ -69,6 +69,8 @@ fn labels(body: &Value) -> Vec<(String, &serde_json::Map<String, Value>)> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn two_claims_never_want_the_same_name(
         a in "[a-z]([-a-z0-9]{0,8}[a-z0-9])?", b in "[a-z]([-a-z0-9]{0,3}[a-z0-9])?", suffix in 0..6_usize,

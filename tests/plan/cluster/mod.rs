@@ -4,7 +4,7 @@
 //! A test brings it into a state, asks for a pass and reads the plan. It panics at a write that a real API
 //! server would answer with an error, so that a plan which needs luck does not go unnoticed.
 
-mod server;
+pub mod server;
 mod text;
 mod world;
 
@@ -14,13 +14,12 @@ use std::fmt::Write as _;
 use dbclaim::api::protocol::{Credentials, FORMAT, Identity, MemberConfig, Report};
 use dbclaim::api::v1::DatabaseClaimSpec;
 use dbclaim::claim::{Claim, ClaimId};
-use dbclaim::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState};
+use dbclaim::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState, Warning};
 use dbclaim::plan::{self, Input, Plan};
 use dbclaim::render::{Desired, Kind, Settings, Slot, render};
 use dbclaim::validate::{References, Violations, validate};
 use serde_json::{Value, json};
 
-pub use server::{secret, stored};
 pub use world::silent;
 
 /// Fingerprint of the fields that our own writes leave behind.
@@ -51,6 +50,8 @@ pub struct Cluster {
     pub admin: SecretState,
     pub app: SecretState,
     pub reads: Reads,
+    /// What an Event says about the object that holds the claim up.
+    pub warning: Option<Warning>,
     /// Fingerprints that the operator knows; forgotten when it restarts.
     pub trusted: HashSet<(Slot, u64)>,
     /// Whether the kernel has randomness to give for a new password.
@@ -147,6 +148,7 @@ impl Cluster {
             admin: SecretState::Absent,
             app: SecretState::Absent,
             reads: Reads::WhereAMarkerIsMissing,
+            warning: None,
             trusted: HashSet::new(),
             random: true,
             data: BTreeMap::new(),
@@ -230,7 +232,7 @@ impl Cluster {
             admin: secret(&self.admin),
             app: secret(&self.app),
             claim_gone: self.claim_gone,
-            warning: None,
+            warning: self.warning.clone(),
         }
     }
 
