@@ -10,6 +10,7 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{StatVfsMountFlags, statvfs};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -114,8 +115,8 @@ impl Member {
     /// A member with an empty volume and good files; nothing runs yet.
     pub(crate) fn new(needs: &Prerequisites) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let root = PathBuf::from(format!(
-            "/tmp/dbclaim-agent-{}-{}",
+        let root = scratch().join(format!(
+            "dbclaim-agent-{}-{}",
             std::process::id(),
             COUNT.fetch_add(1, Ordering::Relaxed)
         ));
@@ -465,6 +466,16 @@ pub(crate) fn alive(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
     stat.rsplit_once(')')
         .is_some_and(|(_, rest)| !rest.starts_with(" Z"))
+}
+
+/// Where members live: in memory if there is room, because an initialisation syncs a thousand files, which takes
+/// minutes on a disk that a build has just filled with its output.
+fn scratch() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let roomy = statvfs(memory).is_ok_and(|it| {
+        it.f_bavail * it.f_frsize > 4 << 30 && !it.f_flag.contains(StatVfsMountFlags::NOEXEC)
+    });
+    if roomy { memory.to_owned() } else { std::env::temp_dir() }
 }
 
 fn free_port() -> u16 {

@@ -103,7 +103,7 @@ impl Server {
 
     /// Waits for a report, as the newest one.
     fn wait(&self, what: &str, is_it: impl Fn(&Report) -> bool) {
-        wait(Duration::from_secs(60), what, || match self.last() {
+        wait(Duration::from_secs(180), what, || match self.last() {
             Some(report) if is_it(&report) => Ok(()),
             other => Err(format!("{other:?}")),
         });
