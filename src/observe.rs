@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use crate::api::protocol::{Credentials, FORMAT, Report, path};
 use crate::api::v1::DatabaseClaim;
-use crate::api::{API_VERSION, key, manager};
+use crate::api::{API_VERSION, manager};
 use crate::claim::ClaimId;
 use crate::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState, Warning};
 use crate::render::{Kind, Slot};
@@ -280,12 +280,12 @@ pub fn detail(kind: Kind, meta: &ObjectMeta) -> Detail {
     match kind {
         Kind::ConfigMap => reduce::config_map_detail(meta),
         Kind::StatefulSet => {
-            let hash = meta
-                .annotations
-                .as_ref()
-                .and_then(|it| it.get(key::RESTART_HASH))
-                .cloned();
-            Detail::StatefulSet { restart_hash: hash }
+            // Without its status it counts as not taken up, until the watch has told.
+            let set = k8s_openapi::api::apps::v1::StatefulSet {
+                metadata: meta.clone(),
+                ..Default::default()
+            };
+            reduce::stateful_set(&set)
         }
         Kind::PersistentVolumeClaim => {
             let volume = k8s_openapi::api::core::v1::PersistentVolumeClaim {

@@ -13,8 +13,9 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::condition::{kind, reason};
+use crate::api::key;
 use crate::api::v1::{Binding, DatabaseClaimStatus, Endpoints, Member, Phase, Resolved, ResolvedResources};
-use crate::claim::{Claim, FIRST_MEMBER};
+use crate::claim::Claim;
 use crate::class;
 use crate::engine::Engine;
 use crate::plan::observed::Observed;
@@ -120,7 +121,7 @@ pub fn unobserved(refusal: &Refusal, moment: Moment<'_>) -> DatabaseClaimStatus 
 pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> DatabaseClaimStatus {
     let verdicts = Verdicts::of(claim, observed, plan, moment);
     if plan.blocked.is_empty() && verdicts.is_ordinary_step() && !patience(moment).is_zero() {
-        return starting(claim, observed, verdicts, moment);
+        return starting(claim, observed, verdicts, plan, moment);
     }
     let Verdicts {
         accepted,
@@ -130,8 +131,8 @@ pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'
         update_pending,
         stalled,
     } = verdicts;
-    let phase = phase(&ready, stalled.is_some(), was_ready(moment));
-    let reconciling = reconciling(&ready, stalled.as_ref(), blocked(plan, kind::RECONCILING));
+    let phase = phase(&ready, stalled.is_some(), plan, moment);
+    let reconciling = reconciling(&ready, stalled.as_ref(), plan);
     let verdicts = [
         (kind::ACCEPTED, accepted),
         (kind::READY, ready),
@@ -197,7 +198,9 @@ fn was_ready(moment: Moment<'_>) -> bool {
     moment.before.is_some_and(|before| match before.phase {
         None | Some(Phase::Pending | Phase::Provisioning) => false,
         Some(Phase::Failed) => before.initialized_at.is_some(),
-        Some(Phase::Ready | Phase::Updating | Phase::Degraded | Phase::Terminating) => true,
+        Some(Phase::Ready | Phase::Updating | Phase::Degraded | Phase::Hibernated | Phase::Terminating) => {
+            true
+        }
     })
 }
 
@@ -270,7 +273,14 @@ pub fn look_again(moment: Moment<'_>, status: &DatabaseClaimStatus) -> Duration 
 /// Whether nothing is left that only looking again would tell.
 pub fn is_settled(status: &DatabaseClaimStatus) -> bool {
     let credentials = |it: &Condition| it.type_ == kind::CREDENTIALS_READY && it.status == "False";
-    is_ready(status) && trouble(status).is_none() && !status.conditions.iter().any(credentials)
+    (is_ready(status) || is_hibernated(status))
+        && trouble(status).is_none()
+        && !status.conditions.iter().any(credentials)
+}
+
+/// Whether the database is stopped on purpose.
+pub fn is_hibernated(status: &DatabaseClaimStatus) -> bool {
+    status.phase == Some(Phase::Hibernated)
 }
 
 /// Whether the database has not taken over its password for longer than a start takes.
@@ -294,12 +304,17 @@ fn starting(
     claim: &Claim,
     observed: &Observed,
     verdicts: Verdicts,
+    plan: &Plan,
     moment: Moment<'_>,
 ) -> DatabaseClaimStatus {
     let message = || "the database is starting".to_owned();
     let hidden = || Verdict::bad(reason::PROVISIONING, message());
     let (phase, storage, credentials) = if was_ready(moment) {
-        (Phase::Degraded, verdicts.storage, verdicts.credentials)
+        (
+            down(plan.restarting, moment),
+            verdicts.storage,
+            verdicts.credentials,
+        )
     } else {
         (Phase::Provisioning, hidden(), hidden())
     };
@@ -327,25 +342,50 @@ fn starting(
         conditions: conditions(moment, &verdicts),
         initialized_at,
         members: before.members.into_iter().map(at_rest).collect(),
-        resolved: before.resolved.or_else(|| Some(resolved(claim, observed))),
+        resolved: before
+            .resolved
+            .filter(|_| before.observed_generation == Some(moment.generation))
+            .or_else(|| Some(resolved(claim, observed))),
         ..outline(claim, observed, moment)
     }
 }
 
-fn phase(ready: &Verdict, stalled: bool, was_ready: bool) -> Phase {
-    match (ready.is_true, stalled, was_ready) {
-        (true, ..) => Phase::Ready,
+fn phase(ready: &Verdict, stalled: bool, plan: &Plan, moment: Moment<'_>) -> Phase {
+    match (ready.is_true, stalled, was_ready(moment)) {
         (false, true, _) => Phase::Failed,
-        (false, false, true) => Phase::Degraded,
+        (false, false, _) if ready.reason == reason::HIBERNATED => Phase::Hibernated,
+        (true, ..) if plan.restarting => Phase::Updating,
+        (true, ..) => Phase::Ready,
+        (false, false, true) => down(plan.restarting, moment),
         (false, false, false) => Phase::Provisioning,
     }
 }
 
-fn reconciling(ready: &Verdict, stalled: Option<&Verdict>, paused: Option<&Blocked>) -> Verdict {
-    if let Some(paused) = paused {
+/// A database that served and does not: on purpose, from the moment a change begins until it serves again, or
+/// not. A change that runs into trouble is not on purpose any more.
+fn down(restarting: bool, moment: Moment<'_>) -> Phase {
+    let changing = [Phase::Updating, Phase::Hibernated];
+    let before = moment.before;
+    let goes_on = before
+        .and_then(|it| it.phase)
+        .is_some_and(|it| changing.contains(&it));
+    let trouble = before.and_then(trouble).is_some();
+    if restarting || goes_on && !trouble {
+        Phase::Updating
+    } else {
+        Phase::Degraded
+    }
+}
+
+fn reconciling(ready: &Verdict, stalled: Option<&Verdict>, plan: &Plan) -> Verdict {
+    if let Some(paused) = blocked(plan, kind::RECONCILING) {
         return Verdict::bad(paused.reason, paused.message.clone());
     }
-    if ready.is_true || stalled.is_some() {
+    if plan.restarting && stalled.is_none() {
+        let message = "the Pod is being replaced for the version, size or restart that was asked for";
+        return Verdict::good(reason::RESTARTING, message.to_owned());
+    }
+    if ready.is_true || stalled.is_some() || ready.reason == reason::HIBERNATED {
         return Verdict::bad(reason::IDLE, "nothing is under way".into());
     }
     Verdict::good(reason::IN_PROGRESS, ready.message.clone())
@@ -356,21 +396,22 @@ fn update_pending(claim: &Claim, observed: &Observed, plan: &Plan) -> Verdict {
         .current_report(&claim.id)
         .map(|it| it.pending_restart.join(", "))
         .unwrap_or_default();
+    let ask = format!(
+        "kubectl annotate dbclaim {} {}=\"$(date +%s)\" --overwrite",
+        claim.id.name,
+        key::RESTART
+    );
     match (plan.restart_pending, settings.as_str()) {
         (false, "") => Verdict::bad(reason::UP_TO_DATE, "nothing waits for a restart".into()),
         (true, _) => Verdict::good(
             reason::RESTART_NEEDED,
             format!(
-                "the Pod was started from an earlier template; the difference is applied with the next restart that you ask for: kubectl delete statefulset {}",
-                claim.id.member(FIRST_MEMBER)
+                "the Pod was started from an earlier template; the difference is applied with the next restart that you ask for: {ask}"
             ),
         ),
         (false, settings) => Verdict::good(
             reason::RESTART_NEEDED,
-            format!(
-                "{settings} wait for a restart: kubectl delete pod {}",
-                claim.id.pod(FIRST_MEMBER)
-            ),
+            format!("{settings} wait for a restart; ask for one: {ask}"),
         ),
     }
 }
@@ -382,7 +423,7 @@ fn member(claim: &Claim, observed: &Observed) -> Member {
         name: Slot::StatefulSet.name(&claim.id),
         role: "primary".to_owned(),
         ready: observed.pod(&claim.id).is_some_and(|(_, pod)| pod.ready),
-        version: report.and_then(|it| it.version.clone()),
+        version: observed.any_report(&claim.id).and_then(|it| it.version.clone()),
         storage: volume.and_then(|it| it.capacity).map(|it| it.to_string()),
         pending_restart: report.map(|it| it.pending_restart.clone()).unwrap_or_default(),
     }

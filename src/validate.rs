@@ -17,6 +17,8 @@ pub struct References {
     pub identity: Option<Identity>,
     /// What that PVC asks for or has, whichever is more.
     pub storage: Option<Bytes>,
+    /// The claim's annotation that asks for a restart.
+    pub restart: Option<String>,
 }
 
 /// One thing that keeps a claim from being honoured: where, what and what to do.
@@ -151,6 +153,8 @@ pub fn validate(
         database: spec.database.clone(),
         username: spec.username.clone(),
         deletion_policy: spec.deletion_policy,
+        hibernated: spec.hibernated,
+        restart: references.restart.clone(),
         paused: spec.paused,
         identity,
     })

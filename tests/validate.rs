@@ -55,6 +55,7 @@ fn record() -> Identity {
 
 fn on(identity: Identity) -> References {
     References {
+        restart: None,
         identity: Some(identity),
         storage: None,
     }
@@ -62,6 +63,7 @@ fn on(identity: Identity) -> References {
 
 fn having(gib: u64) -> References {
     References {
+        restart: None,
         identity: None,
         storage: Some(Bytes(gib * Bytes::GIB)),
     }

@@ -74,6 +74,10 @@ pub mod reason {
     pub const CREDENTIALS_PENDING: &str = "CredentialsPending";
     /// A difference in the Pod template waits for a restart.
     pub const RESTART_NEEDED: &str = "RestartNeeded";
+    /// A restart that was asked for is under way.
+    pub const RESTARTING: &str = "Restarting";
+    /// `spec.hibernated` is true, and the database is stopped.
+    pub const HIBERNATED: &str = "Hibernated";
     /// Nothing waits.
     pub const UP_TO_DATE: &str = "UpToDate";
     /// Work is under way.

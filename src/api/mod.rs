@@ -46,6 +46,11 @@ pub mod key {
     pub const APPLIED: &str = "platform.acme.com/applied";
     /// Annotation on a StatefulSet and its Pods: hash of what needs a restart to change.
     pub const RESTART_HASH: &str = "platform.acme.com/restart-hash";
+    /// Annotation on a StatefulSet and its Pods: hash of what the claim's owner has asked for that takes a
+    /// restart. Where it differs, the restart is granted.
+    pub const ASKED: &str = "platform.acme.com/asked";
+    /// Annotation on a claim: any other value than before asks for one restart of the database.
+    pub const RESTART: &str = "platform.acme.com/restart";
     /// Annotation on a Pod: wanted generations, so that the kubelet delivers changed files at once.
     pub const WANTED: &str = "platform.acme.com/wanted";
 }

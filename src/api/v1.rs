@@ -42,17 +42,17 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("self.metadata.name.size() <= 46 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name must be at most 46 characters of a-z, 0-9 and '-', begin with a letter and end with a letter or digit; names of Pods and Services are made from it"),
     validation = Rule::new("!has(self.spec.storage) || !has(oldSelf.status) || !has(oldSelf.status.resolved) || !has(oldSelf.status.resolved.storage) || !isQuantity(self.spec.storage) || quantity(self.spec.storage).compareTo(quantity(oldSelf.status.resolved.storage)) >= 0")
-        .message("spec.storage cannot be lowered below what the volume has (status.resolved.storage); a volume cannot shrink")
+        .message("spec.storage cannot be lowered below what the volume has (status.resolved.storage); a volume cannot shrink"),
+    validation = Rule::new("!has(self.spec.version) || !has(oldSelf.status) || !has(oldSelf.status.resolved) || self.spec.version.split('.')[0] == oldSelf.status.resolved.version.split('.')[0]")
+        .message("spec.version must be of the major version that the data is of (status.resolved.version)"),
+    validation = Rule::new("!has(self.spec.version) || has(oldSelf.spec.version) && self.spec.version == oldSelf.spec.version || !has(oldSelf.status) || !has(oldSelf.status.members) || !self.spec.version.contains('.') || !oldSelf.status.members.exists(m, has(m.version) && m.version.matches('^[0-9]+[.][0-9]+$') && int(m.version.split('.')[1]) > int(self.spec.version.split('.')[1]))")
+        .message("spec.version cannot be lowered below the version that has run (status.members[].version); the engine may not read what a newer one wrote")
 )]
 #[x_kube(
     validation = Rule::new("self.engine == oldSelf.engine")
         .message("engine cannot be changed; create a new claim and copy the data"),
-    validation = Rule::new("self.size == oldSelf.size")
-        .message("size cannot be changed yet; create a new claim of the wanted size and copy the data"),
-    validation = Rule::new("has(self.version) == has(oldSelf.version) && (!has(self.version) || self.version == oldSelf.version) || has(self.version) && has(oldSelf.version) && (int(self.version.split('.')[0]) < int(oldSelf.version.split('.')[0]) || self.version.split('.')[0] == oldSelf.version.split('.')[0] && self.version.contains('.') && oldSelf.version.contains('.') && int(self.version.split('.')[1]) < int(oldSelf.version.split('.')[1]))")
-        .message("version cannot be changed yet; create a new claim of the wanted version and copy the data"),
-    validation = Rule::new("!(has(self.version) && has(oldSelf.version)) || !(int(self.version.split('.')[0]) < int(oldSelf.version.split('.')[0]) || self.version.split('.')[0] == oldSelf.version.split('.')[0] && self.version.contains('.') && oldSelf.version.contains('.') && int(self.version.split('.')[1]) < int(oldSelf.version.split('.')[1]))")
-        .message("version cannot be lowered: the engine cannot read data written by a newer version"),
+    validation = Rule::new("!(has(self.version) && has(oldSelf.version)) || self.version.split('.')[0] == oldSelf.version.split('.')[0]")
+        .message("the major version cannot be changed yet; create a new claim of the wanted version and copy the data"),
     validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
         .message("storageClassName cannot be changed; create a new claim in the other class and copy the data"),
     validation = Rule::new("self.database == oldSelf.database")
@@ -68,7 +68,8 @@ pub struct DatabaseClaimSpec {
     pub engine: EngineName,
 
     /// Size of the database: CPU, memory and default storage together. `small` (250m–1 CPU, 512Mi, 5Gi),
-    /// `medium` (1–2 CPU, 2Gi, 20Gi) or `large` (4–8 CPU, 16Gi, 100Gi). Cannot be changed yet.
+    /// `medium` (1–2 CPU, 2Gi, 20Gi) or `large` (4–8 CPU, 16Gi, 100Gi). A change restarts the database once;
+    /// the volume never shrinks.
     pub size: SizeName,
 
     /// Team that owns the database; stands as label `platform.acme.com/team` on everything that belongs to
@@ -77,8 +78,9 @@ pub struct DatabaseClaimSpec {
     pub team: String,
 
     /// Version of the engine: a major version such as `"17"`, or an exact one such as `"17.5"`. Write it in
-    /// quotes. By default, what the volume already holds, else the newest that is proven (`17`). Cannot be
-    /// changed yet, and never lowered.
+    /// quotes. By default, what the volume already holds, else the newest that is proven (`17`). The minor
+    /// version may be raised, which restarts the database once, and be set back until the new one has run. The
+    /// major version cannot be changed yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8), pattern(r"^[1-9][0-9]?(\.[0-9]{1,2})?$"))]
     #[x_kube(validation = Rule::new("self.split('.')[0] in ['17', '18']")
@@ -120,6 +122,11 @@ pub struct DatabaseClaimSpec {
     /// for good.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+
+    /// While `true`, the database is stopped and costs no CPU and memory; its data, addresses and Secrets stay.
+    /// Default `false`.
+    #[serde(default)]
+    pub hibernated: bool,
 
     /// While `true`, the operator changes nothing but the status; deleting the claim still works. Default
     /// `false`.
@@ -169,8 +176,8 @@ pub struct DatabaseClaimStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// One word for people: Pending, Provisioning, Ready, Updating, Degraded, Failed or Terminating. Programs
-    /// use the conditions.
+    /// One word for people: Pending, Provisioning, Ready, Updating, Degraded, Hibernated, Failed or Terminating.
+    /// Programs use the conditions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
 
@@ -217,6 +224,8 @@ pub enum Phase {
     Updating,
     /// Was Ready and does not serve now.
     Degraded,
+    /// Stopped because `spec.hibernated` is true.
+    Hibernated,
     /// Cannot go on without a human.
     Failed,
     /// Being deleted.
@@ -252,7 +261,7 @@ pub struct Member {
     pub role: String,
     /// Whether it accepts connections.
     pub ready: bool,
-    /// Version of the running engine.
+    /// Version of the engine, as it ran last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub version: Option<String>,

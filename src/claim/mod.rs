@@ -36,6 +36,10 @@ pub struct Claim {
     pub username: String,
     /// What deletion does.
     pub deletion_policy: DeletionPolicy,
+    /// Whether the database is stopped on purpose.
+    pub hibernated: bool,
+    /// Restart that was asked for: any text that was not there before.
+    pub restart: Option<String>,
     /// Whether the operator keeps its hands off.
     pub paused: bool,
     /// What the volume is, or is to be, identified by.

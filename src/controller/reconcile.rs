@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use tracing::{Instrument as _, info_span};
 
 use super::error::{Class, Error};
 use super::{Context, news};
-use crate::api::FINALIZER;
 use crate::api::condition::reason;
 use crate::api::protocol::{Credentials, FORMAT, Initialized};
 use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus};
+use crate::api::{FINALIZER, key};
 use crate::apply::{self, Target, Written};
 use crate::claim::{Claim, ClaimId};
 use crate::controller::memory::RESYNC;
@@ -36,7 +37,7 @@ pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Resu
         Ok(observed) => observed,
         Err(error) => return Err(unobserved(&id, &seen, error, &context).await),
     };
-    let resolved = validate(&id, &claim.spec, &references(&id, &observed));
+    let resolved = validate(&id, &claim.spec, &references(&claim, &id, &observed));
     let plan = info_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
         (_, true) => plan::teardown(&id, claim.spec.deletion_policy, seen.has_finalizer(), &observed),
         (Ok(resolved), false) => serve(resolved, &observed, &seen, &context),
@@ -117,7 +118,8 @@ impl Seen {
 
     /// Whether it has not been ready for longer than a start takes.
     fn in_trouble(&self, context: &Context) -> bool {
-        let not_ready = self.status.as_ref().is_some_and(|it| !status::is_ready(it));
+        let down = |it: &DatabaseClaimStatus| !status::is_ready(it) && !status::is_hibernated(it);
+        let not_ready = self.status.as_ref().is_some_and(down);
         not_ready && !self.deleting && status::patience(self.moment(&[], context)).is_zero()
     }
 
@@ -170,11 +172,12 @@ async fn observe(id: &ClaimId, seen: &Seen, context: &Context) -> Result<Observe
     Ok(observed)
 }
 
-fn references(id: &ClaimId, observed: &Observed) -> References {
+fn references(claim: &DatabaseClaim, id: &ClaimId, observed: &Observed) -> References {
     let volume = observed.volume(id).map(|(_, volume)| volume);
     References {
         identity: volume.and_then(|it| it.identity.clone()),
         storage: volume.and_then(|it| it.requested.max(it.capacity)),
+        restart: claim.annotations().get(key::RESTART).cloned(),
     }
 }
 

@@ -9,8 +9,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 
 use crate::api::{KIND, key, label, manager};
 use crate::claim::quantity::Bytes;
-use crate::plan::observed::{ContainerTrouble, Detail, LastEnd, Pod, Volume};
+use crate::plan::observed::{ContainerTrouble, Detail, LastEnd, Pod, Volume, Workload};
 use crate::render::Kind;
+
+/// Label that the StatefulSet's controller puts on Pods (`ControllerRevisionHashLabelKey` of `k8s.io/api/apps/v1`).
+const REVISION: &str = "controller-revision-hash";
 
 /// What is kept of an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,9 +109,16 @@ pub fn config_map_detail(meta: &ObjectMeta) -> Detail {
 
 /// Detail of a StatefulSet.
 pub fn stateful_set(set: &StatefulSet) -> Detail {
-    Detail::StatefulSet {
+    let spec = set.spec.as_ref();
+    let status = set.status.as_ref();
+    let taken_up = status.and_then(|it| it.observed_generation);
+    Detail::StatefulSet(Workload {
         restart_hash: annotation(&set.metadata, key::RESTART_HASH).map(str::to_owned),
-    }
+        asked: annotation(&set.metadata, key::ASKED).map(str::to_owned),
+        taken_up: taken_up.is_some() && taken_up == set.metadata.generation,
+        revision: status.and_then(|it| it.update_revision.clone()),
+        stopped: spec.and_then(|it| it.replicas) == Some(0),
+    })
 }
 
 /// Detail of a PVC.
@@ -170,6 +180,13 @@ pub fn pod(pod: &CorePod) -> Detail {
     Detail::Pod(Box::new(Pod {
         ready: condition("Ready").is_some_and(|it| it.status == "True"),
         restart_hash: annotation(&pod.metadata, key::RESTART_HASH).map(str::to_owned),
+        asked: annotation(&pod.metadata, key::ASKED).map(str::to_owned),
+        revision: pod
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|it| it.get(REVISION))
+            .cloned(),
         wanted: annotation(&pod.metadata, key::WANTED).map(str::to_owned),
         unschedulable: condition("PodScheduled")
             .filter(|it| it.status == "False")

@@ -3,6 +3,7 @@
 
 pub mod drift;
 pub mod observed;
+mod rollout;
 mod secrets;
 mod teardown;
 
@@ -40,6 +41,8 @@ pub struct Plan {
     pub trusted: Vec<(Slot, u64)>,
     /// Whether a difference in the Pod template waits for a restart that nobody has granted.
     pub restart_pending: bool,
+    /// Whether a restart that was asked for is under way.
+    pub restarting: bool,
 }
 
 /// One write.
@@ -99,6 +102,9 @@ pub enum Step {
 pub enum Allowance {
     /// The claim is being deleted and `spec.deletionPolicy` is Delete.
     DeletionPolicyDelete,
+    /// A Pod, which holds no data, is replaced: the claim's owner has asked for another version or size, or for
+    /// a restart.
+    RestartAsked,
 }
 
 /// Something that cannot go on, as a value.
@@ -156,6 +162,8 @@ pub fn plan(input: Input<'_>) -> Plan {
         return plan;
     }
     objects(&input, &mut plan);
+    rollout::template(&input, &mut plan);
+    rollout::restart(&input, &mut plan);
     secrets::steps(&input, &mut plan);
     markers(&input, &mut plan);
     pod_labels(&input, &mut plan);
@@ -284,8 +292,9 @@ fn other_class(name: &str, has: &str, claim: &Claim) -> Option<(&'static str, St
 fn objects(input: &Input<'_>, plan: &mut Plan) {
     // Without `..`: an object that is added and forgotten here does not compile.
     let Desired {
-        stateful_set,
-        restart_hash,
+        stateful_set: _,
+        restart_hash: _,
+        asked: _,
         volume,
         service,
         members_service,
@@ -314,17 +323,6 @@ fn objects(input: &Input<'_>, plan: &mut Plan) {
         settle(input, plan, role_binding);
     } else {
         plan.again = true;
-    }
-    // The Pod must not start on a volume that is not known to be ours.
-    if input.observed.volume(&input.claim.id).is_none() {
-        plan.again = true;
-    } else if let Some(child) = input.observed.slot(&input.claim.id, Slot::StatefulSet) {
-        plan.restart_pending = !matches!(&child.detail, Detail::StatefulSet { restart_hash: Some(live) } if live == restart_hash);
-        if !plan.restart_pending {
-            settle(input, plan, stateful_set);
-        }
-    } else {
-        plan.steps.push(Step::Create(stateful_set.clone()));
     }
 }
 
@@ -402,6 +400,9 @@ fn markers(input: &Input<'_>, plan: &mut Plan) {
 
 /// What may change and is in no selector is patched on the live Pod: no restart for a label.
 fn pod_labels(input: &Input<'_>, plan: &mut Plan) {
+    if plan.restarting {
+        return;
+    }
     let team = &input.claim.team;
     if let Some((child, _)) = input.observed.pod(&input.claim.id)
         && !child.deleting
@@ -444,7 +445,7 @@ fn wake_agent(input: &Input<'_>, plan: &mut Plan) {
                     || credentials.is_some_and(|wanted| wanted != applied.credentials))
         }
     };
-    if !behind || child.deleting {
+    if !behind || child.deleting || plan.restarting {
         return;
     }
     if plan.steps.iter().any(|step| matches!(step, Step::Label { .. })) {

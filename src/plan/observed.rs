@@ -90,10 +90,7 @@ pub enum Detail {
     /// Nothing that matters.
     None,
     /// A workload.
-    StatefulSet {
-        /// Hash of what its template would start.
-        restart_hash: Option<String>,
-    },
+    StatefulSet(Workload),
     /// A volume.
     Volume(Box<Volume>),
     /// A database Pod.
@@ -112,6 +109,21 @@ pub enum Detail {
         /// Whether one address is listed ready.
         ready: bool,
     },
+}
+
+/// A StatefulSet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Hash of what its template would start.
+    pub restart_hash: Option<String>,
+    /// Hash of what the claim's owner had asked for when the template was written.
+    pub asked: Option<String>,
+    /// Whether its controller starts Pods from the newest template; before, it may use the one before.
+    pub taken_up: bool,
+    /// Revision from which its controller starts Pods.
+    pub revision: Option<String>,
+    /// Whether it shall have no Pod.
+    pub stopped: bool,
 }
 
 /// A volume.
@@ -136,6 +148,10 @@ pub struct Pod {
     pub ready: bool,
     /// Hash of what it was started from.
     pub restart_hash: Option<String>,
+    /// Hash of what the claim's owner had asked for when it was started.
+    pub asked: Option<String>,
+    /// Revision of the StatefulSet that it was started from.
+    pub revision: Option<String>,
     /// What its agent was told last to take over.
     pub wanted: Option<String>,
     /// Message of a PodScheduled condition that is False.
@@ -248,6 +264,15 @@ impl Observed {
         let child = self.find(Kind::Pod, &id.pod(crate::claim::FIRST_MEMBER))?;
         match (&child.ownership, &child.detail) {
             (Ownership::Ours, Detail::Pod(pod)) => Some((child, pod)),
+            _ => None,
+        }
+    }
+
+    /// The workload, if it is ours.
+    pub fn workload(&self, id: &crate::claim::ClaimId) -> Option<(&Child, &Workload)> {
+        let child = self.slot(id, Slot::StatefulSet)?;
+        match (&child.ownership, &child.detail) {
+            (Ownership::Ours, Detail::StatefulSet(workload)) => Some((child, workload)),
             _ => None,
         }
     }

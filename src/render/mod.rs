@@ -35,6 +35,8 @@ pub struct Desired {
     pub stateful_set: Object,
     /// Hash of what needs a restart to change in it.
     pub restart_hash: String,
+    /// Hash of what the claim's owner asks for that takes a restart.
+    pub asked: String,
     /// The member's volume.
     pub volume: Object,
     /// Read-write Service.
@@ -75,11 +77,13 @@ pub fn render(
     initialized: Option<&Initialized>,
 ) -> Desired {
     let initialized = claim.identity.initialized.as_ref().or(initialized);
-    let (stateful_set, restart_hash) = objects::stateful_set(claim, settings);
+    let asked = objects::asked(claim);
+    let (stateful_set, restart_hash) = objects::stateful_set(claim, settings, &asked);
     let (config, config_generation) = objects::config(claim, initialized);
     Desired {
         stateful_set,
         restart_hash,
+        asked,
         volume: objects::volume(claim, initialized),
         service: objects::service(claim),
         members_service: objects::members_service(claim),

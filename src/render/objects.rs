@@ -25,22 +25,32 @@ use crate::claim::quantity::Bytes;
 use crate::claim::{Claim, FIRST_MEMBER};
 use crate::engine::Engine;
 
+/// What the claim's owner asks for that takes a restart, as a hash: only this is ever granted one. A size that
+/// came to mean something else with a newer operator is not asked for.
+pub(super) fn asked(claim: &Claim) -> String {
+    hash(&json!([
+        claim.version.to_string(),
+        claim.size.name,
+        claim.restart
+    ]))
+}
+
 /// The workload, and the hash of what needs a restart to change in it: the Pod's spec, not its labels.
-pub(super) fn stateful_set(claim: &Claim, settings: &Settings) -> (Object, String) {
+pub(super) fn stateful_set(claim: &Claim, settings: &Settings, asked: &str) -> (Object, String) {
     let spec = pod::spec(claim, settings);
     // Serialising plain data cannot fail.
     let restart_hash = hash(&serde_json::to_value(&spec).unwrap_or_default());
-    let annotations = Some(BTreeMap::from([(
-        key::RESTART_HASH.to_owned(),
-        restart_hash.clone(),
-    )]));
+    let annotations = Some(BTreeMap::from([
+        (key::RESTART_HASH.to_owned(), restart_hash.clone()),
+        (key::ASKED.to_owned(), asked.to_owned()),
+    ]));
     let set = StatefulSet {
         metadata: ObjectMeta {
             annotations: annotations.clone(),
             ..metadata::owned(claim, Slot::StatefulSet)
         },
         spec: Some(StatefulSetSpec {
-            replicas: Some(1),
+            replicas: Some(i32::from(!claim.hibernated)),
             service_name: Some(claim.id.members_service()),
             selector: LabelSelector {
                 match_labels: Some(metadata::selector(&claim.id)),

@@ -182,6 +182,12 @@ pub(super) fn credentials(claim: &Claim, observed: &Observed) -> Verdict {
 /// Ready: a client that reads the Secret now can connect, write and read.
 pub(super) fn ready(claim: &Claim, observed: &Observed, now: Timestamp) -> Verdict {
     let Some((child, pod)) = observed.pod(&claim.id) else {
+        if claim.hibernated {
+            return Verdict::bad(
+                reason::HIBERNATED,
+                "the database is stopped because spec.hibernated is true; its data, addresses and Secrets are kept. Set it to false to start it".to_owned(),
+            );
+        }
         let set = claim.id.member(FIRST_MEMBER);
         if let Some(warning) = observed.warning(Kind::StatefulSet) {
             return refusal::pod(&claim.id.pod(FIRST_MEMBER), warning);
@@ -199,7 +205,7 @@ pub(super) fn ready(claim: &Claim, observed: &Observed, now: Timestamp) -> Verdi
     if let Some(verdict) = pod::lost(claim, &child.name, pod, now) {
         return verdict;
     }
-    if child.deleting {
+    if child.deleting || claim.hibernated {
         return stopping(&child.name);
     }
     if !pod.ready && pod.trouble.is_none() && observed.volume(&claim.id).is_some_and(|(_, it)| !it.bound) {

@@ -6,7 +6,8 @@ use crate::api::condition::{kind, reason};
 use crate::api::v1::DatabaseClaimStatus;
 
 /// Reasons of `Ready=False` that belong to starting, stopping and what somebody has asked for.
-const QUIET: [&str; 11] = [
+const QUIET: [&str; 12] = [
+    reason::HIBERNATED,
     reason::PROVISIONING,
     reason::TERMINATING,
     reason::PAUSED,

@@ -1,7 +1,7 @@
 //! Tables over whole statuses.
 
 use super::*;
-use crate::plan::observed::{Child, Detail, Integrity, Ownership, Volume, Warning};
+use crate::plan::observed::{Child, Detail, Integrity, Ownership, Volume, Warning, Workload};
 use crate::render::Kind;
 
 pub(super) fn claim() -> Claim {
@@ -69,7 +69,7 @@ fn held_up(kind: Kind, message: &str) -> Observed {
         capacity: None,
         storage_class: None,
     };
-    let set = Detail::StatefulSet { restart_hash: None };
+    let set = Detail::StatefulSet(Workload::default());
     Observed {
         children: vec![
             child(

@@ -13,5 +13,6 @@ mod cluster;
 mod credentials;
 mod drift;
 mod properties;
+mod rollout;
 mod sketch;
 mod teardown;

@@ -23,7 +23,7 @@ macro_rules! laws {
     ($($name:ident),* $(,)?) => { [$(Law { name: stringify!($name), holds: $name }),*] };
 }
 
-const LAWS: [Law; 13] = laws![
+const LAWS: [Law; 15] = laws![
     nothing_is_deleted_but_at_the_deletion_of_a_claim_whose_policy_is_delete,
     what_was_not_observed_is_created_and_the_rest_is_written_by_its_uid_if_it_is_ours,
     what_was_not_read_is_not_written,
@@ -32,7 +32,9 @@ const LAWS: [Law; 13] = laws![
     no_workload_is_made_on_a_volume_that_lost_its_record,
     the_workload_is_made_only_on_a_volume_that_is_ours_and_stays,
     the_record_of_a_volume_never_forgets,
-    the_pod_template_changes_only_with_a_new_workload,
+    the_pod_template_changes_only_when_that_was_asked_for_or_nothing_runs,
+    a_pod_is_replaced_only_when_that_was_asked_for_and_by_what_was_asked_for,
+    no_pod_that_is_from_the_newest_template_is_replaced,
     a_claim_that_goes_is_paused_refused_or_gone_gets_nothing,
     a_claim_is_let_go_only_when_all_of_its_data_is,
     a_password_that_is_unreadable_or_in_use_is_not_changed,
@@ -193,17 +195,73 @@ fn the_record_of_a_volume_never_forgets(cluster: &Cluster, pass: &Pass) -> bool 
         && (known.initialized.is_none() || record.initialized == known.initialized)
 }
 
-fn the_pod_template_changes_only_with_a_new_workload(cluster: &Cluster, pass: &Pass) -> bool {
-    let (Ok(claim), Some(child)) = (&pass.resolved, pass.observed.slot(&cluster.id, Slot::StatefulSet))
-    else {
+fn the_pod_template_changes_only_when_that_was_asked_for_or_nothing_runs(
+    cluster: &Cluster,
+    pass: &Pass,
+) -> bool {
+    let (Ok(claim), Some((_, live))) = (&pass.resolved, pass.observed.workload(&cluster.id)) else {
         return true;
     };
-    let wanted = || Some(cluster.desired(claim, &pass.observed).restart_hash);
+    let wanted = cluster.desired(claim, &pass.observed);
     written(pass, Slot::StatefulSet).is_none()
-        || child.detail
-            == (Detail::StatefulSet {
-                restart_hash: wanted(),
-            })
+        || live.restart_hash == Some(wanted.restart_hash)
+        || live.asked != Some(wanted.asked)
+        || live.stopped
+        || cluster.spec.hibernated
+}
+
+fn replaces_a_pod(pass: &Pass) -> bool {
+    let replaces = |it: &Step| {
+        matches!(
+            it,
+            Step::Delete {
+                allowed_by: Allowance::RestartAsked,
+                ..
+            }
+        )
+    };
+    pass.plan.steps.iter().any(replaces)
+}
+
+fn a_pod_is_replaced_only_when_that_was_asked_for_and_by_what_was_asked_for(
+    cluster: &Cluster,
+    pass: &Pass,
+) -> bool {
+    if !replaces_a_pod(pass) {
+        return true;
+    }
+    let (Ok(claim), Some((_, live)), Some((child, pod))) = (
+        &pass.resolved,
+        pass.observed.workload(&cluster.id),
+        pass.observed.pod(&cluster.id),
+    ) else {
+        return false;
+    };
+    let deletes = |it: &&Step| matches!(it, Step::Delete { .. });
+    let only = pass
+        .plan
+        .steps
+        .iter()
+        .filter(deletes)
+        .all(|it| matches!(it, Step::Delete { kind: Kind::Pod, uid, .. } if *uid == child.uid));
+    let asked = Some(cluster.desired(claim, &pass.observed).asked);
+    only && pod.asked != asked
+        && live.asked == asked
+        && live.taken_up
+        && !cluster.deleting
+        && !cluster.spec.hibernated
+}
+
+fn no_pod_that_is_from_the_newest_template_is_replaced(cluster: &Cluster, pass: &Pass) -> bool {
+    let newest = pass
+        .observed
+        .workload(&cluster.id)
+        .and_then(|(_, it)| it.revision.clone());
+    let of = pass
+        .observed
+        .pod(&cluster.id)
+        .and_then(|(_, it)| it.revision.clone());
+    !replaces_a_pod(pass) || of.is_none() || of != newest
 }
 
 fn a_claim_that_goes_is_paused_refused_or_gone_gets_nothing(cluster: &Cluster, pass: &Pass) -> bool {

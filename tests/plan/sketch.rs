@@ -4,7 +4,7 @@ use dbclaim::api::protocol::{Applied, Credentials, Identity, Initialized, Member
 use dbclaim::api::v1::DeletionPolicy;
 use dbclaim::claim::Claim;
 use dbclaim::claim::quantity::Bytes;
-use dbclaim::plan::observed::{Detail, Ownership, SecretState};
+use dbclaim::plan::observed::{Detail, Ownership, SecretState, Workload};
 use dbclaim::render::{Desired, Object, Secrets, Slot, marker};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -68,8 +68,27 @@ struct SecretSketch {
     generation: u64,
 }
 
+/// What an annotation says of what was asked for.
+#[derive(Clone, Copy, Debug)]
+enum Said {
+    Wanted,
+    Other,
+    Nothing,
+}
+
+#[derive(Clone, Debug)]
+struct WorkloadSketch {
+    /// Whether its Pods would be those that are wanted now.
+    same_restart_hash: bool,
+    asked: Said,
+    taken_up: bool,
+    stopped: bool,
+}
+
 #[derive(Clone, Debug)]
 struct PodSketch {
+    asked: Said,
+    same_revision: bool,
     ownership: Ownership,
     deleting: bool,
     team: &'static str,
@@ -90,6 +109,7 @@ struct ReportSketch {
 struct Around {
     policy: DeletionPolicy,
     paused: bool,
+    hibernated: bool,
     deleting: bool,
     has_finalizer: bool,
     claim_gone: bool,
@@ -108,8 +128,7 @@ struct Sketch {
     volume: Option<VolumeSketch>,
     /// The plain objects, in the order of [`plain`].
     plain: Vec<Option<Condition>>,
-    /// Whether the StatefulSet's Pods would be those that are wanted now.
-    same_restart_hash: bool,
+    workload: WorkloadSketch,
     secrets: [Option<SecretSketch>; 2],
     /// The markers: what is the matter, and whether they are of the Secret that there is.
     markers: [Option<(Condition, bool)>; 2],
@@ -121,7 +140,14 @@ fn around() -> impl Strategy<Value = Around> {
     let policy = select(vec![DeletionPolicy::Retain, DeletionPolicy::Delete]);
     let reads = select(vec![Reads::WhereAMarkerIsMissing, Reads::Always, Reads::Never]);
     let rarely = || prop::bool::weighted(0.05);
-    let flags = (rarely(), prop::bool::weighted(0.2), any::<bool>(), rarely());
+    let hibernated = prop::bool::weighted(0.15);
+    let flags = (
+        rarely(),
+        prop::bool::weighted(0.2),
+        any::<bool>(),
+        rarely(),
+        hibernated,
+    );
     let more = (
         prop::bool::weighted(0.3),
         prop::bool::weighted(0.9),
@@ -137,6 +163,7 @@ fn around() -> impl Strategy<Value = Around> {
         deleting: flags.1,
         has_finalizer: flags.2,
         claim_gone: flags.3,
+        hibernated: flags.4,
         said_initialized: more.0,
         random: more.1,
         restarted: more.2,
@@ -170,14 +197,30 @@ fn a_secret() -> impl Strategy<Value = SecretSketch> {
     })
 }
 
+fn said() -> impl Strategy<Value = Said> {
+    prop_oneof![4 => Just(Said::Wanted), 3 => Just(Said::Other), 1 => Just(Said::Nothing)]
+}
+
+fn workload() -> impl Strategy<Value = WorkloadSketch> {
+    let flags = (any::<bool>(), said(), any::<bool>(), prop::bool::weighted(0.15));
+    flags.prop_map(|(same_restart_hash, asked, taken_up, stopped)| WorkloadSketch {
+        same_restart_hash,
+        asked,
+        taken_up,
+        stopped,
+    })
+}
+
 fn pod() -> impl Strategy<Value = PodSketch> {
     let whose = select(vec![Ownership::Ours, Ownership::Ours, Ownership::Foreign]);
-    (whose, any::<bool>(), select(vec!["checkout", "former"])).prop_map(|(ownership, deleting, team)| {
-        PodSketch {
-            ownership,
-            deleting,
-            team,
-        }
+    let team = select(vec!["checkout", "former"]);
+    let fields = (whose, any::<bool>(), team, said(), any::<bool>());
+    fields.prop_map(|(ownership, deleting, team, asked, same_revision)| PodSketch {
+        asked,
+        same_revision,
+        ownership,
+        deleting,
+        team,
     })
 }
 
@@ -199,14 +242,14 @@ pub fn cluster() -> impl Strategy<Value = Cluster> {
         perhaps((condition(), any::<bool>())),
     ];
     let plain = prop::collection::vec(perhaps(condition()), 8);
-    let rest = (perhaps(pod()), perhaps(report()), any::<bool>());
+    let rest = (perhaps(pod()), perhaps(report()), workload());
     (around(), perhaps(volume()), plain, secrets, markers, rest).prop_map(
-        |(around, volume, plain, secrets, markers, (pod, report, same_restart_hash))| {
+        |(around, volume, plain, secrets, markers, (pod, report, workload))| {
             Sketch {
                 around,
                 volume,
                 plain,
-                same_restart_hash,
+                workload,
                 secrets,
                 markers,
                 pod,
@@ -256,17 +299,15 @@ impl Sketch {
         for (object, condition) in plain(&desired).into_iter().zip(&self.plain) {
             let Some(condition) = condition else { continue };
             let mut new = stored(object, format!("{:?}-uid", object.slot));
-            if let (Detail::StatefulSet { restart_hash }, false) =
-                (&mut new.child.detail, self.same_restart_hash)
-            {
-                *restart_hash = Some("other".into());
+            if let Detail::StatefulSet(workload) = &mut new.child.detail {
+                self.workload.onto(workload);
             }
             condition.onto(&mut new);
             cluster.objects.push(new);
         }
         self.fill_secrets(cluster, &claim, &desired);
         if let Some(sketch) = &self.pod {
-            sketch.onto(cluster);
+            sketch.onto(cluster, &desired);
         }
         if let Some(sketch) = &self.report {
             sketch.onto(cluster);
@@ -329,6 +370,7 @@ impl Around {
     fn set(&self, cluster: &mut Cluster) {
         cluster.spec.deletion_policy = self.policy;
         cluster.spec.paused = self.paused;
+        cluster.spec.hibernated = self.hibernated;
         cluster.spec.storage_class_name = self.class.map(str::to_owned);
         cluster.spec.storage = self.storage.map(str::to_owned);
         cluster.deleting = self.deleting;
@@ -424,9 +466,35 @@ impl SecretSketch {
     }
 }
 
+impl Said {
+    fn text(self, wanted: &str) -> Option<String> {
+        match self {
+            Self::Wanted => Some(wanted.to_owned()),
+            Self::Other => Some("something else".to_owned()),
+            Self::Nothing => None,
+        }
+    }
+}
+
+impl WorkloadSketch {
+    fn onto(&self, live: &mut Workload) {
+        if !self.same_restart_hash {
+            live.restart_hash = Some("other".into());
+        }
+        live.asked = self.asked.text(&live.asked.take().unwrap());
+        live.taken_up = self.taken_up;
+        live.stopped = self.stopped;
+    }
+}
+
 impl PodSketch {
-    fn onto(&self, cluster: &mut Cluster) {
-        cluster.start_pod("some-hash");
+    fn onto(&self, cluster: &mut Cluster, desired: &Desired) {
+        cluster.start_pod(&Workload {
+            restart_hash: Some("some-hash".into()),
+            asked: self.asked.text(&desired.asked),
+            revision: self.same_revision.then(|| desired.stateful_set.applied.clone()),
+            ..Workload::default()
+        });
         let pod = cluster.pod().unwrap();
         pod.child.ownership = self.ownership.clone();
         pod.child.deleting = self.deleting;

@@ -73,6 +73,7 @@ fn undelete() -> Fixture {
     };
     Fixture {
         references: References {
+            restart: None,
             identity: Some(record),
             storage: Some(Bytes(8 * Bytes::GIB)),
         },
@@ -158,6 +159,7 @@ impl Fixture {
         let Desired {
             stateful_set,
             restart_hash: _,
+            asked: _,
             volume,
             service,
             members_service,

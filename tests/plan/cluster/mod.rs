@@ -39,6 +39,8 @@ pub struct Cluster {
     pub id: ClaimId,
     pub spec: DatabaseClaimSpec,
     pub settings: Settings,
+    /// The claim's annotation that asks for a restart.
+    pub restart: Option<String>,
     /// Whether the claim's status says that data was created.
     pub said_initialized: bool,
     pub has_finalizer: bool,
@@ -140,6 +142,7 @@ impl Cluster {
                 agent_image: "registry.acme.com/dbclaim:0.1.0".into(),
                 pull_secrets: vec![],
             },
+            restart: None,
             said_initialized: false,
             has_finalizer: false,
             deleting: false,
@@ -195,7 +198,11 @@ impl Cluster {
     /// One pass.
     pub fn pass(&self) -> Pass {
         let observed = self.observed();
-        let resolved = validate(&self.id, &self.spec, &references(&self.id, &observed));
+        let references = References {
+            restart: self.restart.clone(),
+            ..references(&self.id, &observed)
+        };
+        let resolved = validate(&self.id, &self.spec, &references);
         let plan = match (&resolved, self.deleting) {
             (_, true) => plan::teardown(&self.id, self.spec.deletion_policy, self.has_finalizer, &observed),
             (Ok(claim), false) => plan::plan(Input {
@@ -312,6 +319,7 @@ fn references(id: &ClaimId, observed: &Observed) -> References {
     References {
         identity: volume.and_then(|it| it.identity.clone()),
         storage: volume.and_then(|it| it.requested.max(it.capacity)),
+        restart: None,
     }
 }
 

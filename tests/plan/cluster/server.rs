@@ -3,7 +3,7 @@
 use dbclaim::api::protocol::{Credentials, FORMAT};
 use dbclaim::api::{key, label};
 use dbclaim::claim::quantity::Bytes;
-use dbclaim::plan::observed::{Child, Detail, Ownership, SecretState, Volume};
+use dbclaim::plan::observed::{Child, Detail, Ownership, SecretState, Volume, Workload};
 use dbclaim::plan::{Plan, Step};
 use dbclaim::render::{Kind, Object, Slot};
 use k8s_openapi::api::core::v1::Secret;
@@ -149,9 +149,13 @@ pub fn stored(object: &Object, uid: String) -> Stored {
         "{object:?}"
     );
     let detail = match object.slot {
-        Slot::StatefulSet => Detail::StatefulSet {
+        Slot::StatefulSet => Detail::StatefulSet(Workload {
             restart_hash: text(&metadata["annotations"][key::RESTART_HASH]),
-        },
+            asked: text(&metadata["annotations"][key::ASKED]),
+            taken_up: false,
+            revision: Some(object.applied.clone()),
+            stopped: object.body["spec"]["replicas"] == 0,
+        }),
         Slot::Volume => Detail::Volume(Box::new(volume(object))),
         Slot::AdminMarker | Slot::AppMarker => Detail::Marker {
             secret_uid: text(&metadata["ownerReferences"][0]["uid"]).unwrap(),

@@ -45,6 +45,7 @@ impl Pass {
             self.plan
                 .restart_pending
                 .then(|| "a restart is pending".to_owned()),
+            self.plan.restarting.then(|| "restarting".to_owned()),
             self.plan.again.then(|| "again at once".to_owned()),
             self.plan.requeue.map(|it| format!("again in {it:?}")),
         ];

@@ -2,7 +2,7 @@
 
 use dbclaim::api::key;
 use dbclaim::api::protocol::{Applied, FORMAT, Initialized, MemberPhase, Report, Trouble, WriteTest};
-use dbclaim::plan::observed::{Child, Detail, Ownership, Pod, SecretState};
+use dbclaim::plan::observed::{Child, Detail, Ownership, Pod, SecretState, Workload};
 use dbclaim::render::{Kind, Slot};
 use serde_json::{Value, json};
 
@@ -26,11 +26,18 @@ impl Cluster {
         volume.bound = true;
         volume.capacity = volume.capacity.max(volume.requested);
         volume.storage_class = volume.storage_class.take().or(Some("standard".into()));
-        if self.pod().is_none() {
-            let Detail::StatefulSet { restart_hash } = &set.child.detail else {
-                panic!("a StatefulSet")
-            };
-            self.start_pod(restart_hash.as_deref().unwrap_or_default());
+        let Detail::StatefulSet(workload) = &set.child.detail else {
+            panic!("a StatefulSet")
+        };
+        let name = Slot::StatefulSet.name(&self.id);
+        if let Detail::StatefulSet(live) = &mut self.stored(Kind::StatefulSet, &name).child.detail {
+            live.taken_up = true;
+        }
+        if workload.stopped {
+            self.objects
+                .retain(|it| !matches!(it.child.kind, Kind::Pod | Kind::EndpointSlice));
+        } else if self.pod().is_none() {
+            self.start_pod(workload);
             let team = &set.body["spec"]["template"]["metadata"]["labels"][key::TEAM];
             self.pod().unwrap().child.team = team.as_str().map(str::to_owned);
         }
@@ -61,10 +68,12 @@ impl Cluster {
     }
 
     /// A Pod that does not run yet, and an EndpointSlice that does not list it as ready.
-    pub fn start_pod(&mut self, restart_hash: &str) {
+    pub fn start_pod(&mut self, from: &Workload) {
         self.serial += 1;
         let pod = Pod {
-            restart_hash: Some(restart_hash.to_owned()),
+            restart_hash: from.restart_hash.clone(),
+            asked: from.asked.clone(),
+            revision: from.revision.clone(),
             node: Some("node-1".into()),
             ..Pod::default()
         };

@@ -1,0 +1,182 @@
+//! Restarts: each that was asked for happens once, cleanly and by the newest template; no other happens.
+
+use dbclaim::plan::observed::Detail;
+use dbclaim::render::{Kind, Slot};
+use insta::assert_snapshot;
+
+use crate::cluster::{Cluster, Pass};
+
+/// Passes and what the controllers do, until peace; what was planned, as text, and how many Pods were replaced.
+fn story(cluster: &mut Cluster) -> (String, usize) {
+    let (mut told, mut pods) = (Vec::new(), 0);
+    for _ in 0..8 {
+        let before = pod(cluster);
+        let pass = cluster.pass();
+        if pass.text() != "nothing" {
+            told.push(pass.text());
+        }
+        cluster.carry_out(&pass.plan);
+        cluster.controllers();
+        cluster.agent();
+        pods += usize::from(before.is_some() && pod(cluster).is_some() && before != pod(cluster));
+    }
+    (told.join("\n--\n"), pods)
+}
+
+fn pod(cluster: &mut Cluster) -> Option<String> {
+    cluster.pod().map(|it| it.child.uid.clone())
+}
+
+fn pass(cluster: &Cluster) -> Pass {
+    cluster.pass()
+}
+
+#[test]
+fn each_restart_that_is_asked_for_happens_once() {
+    let asks: [(&str, fn(&mut Cluster)); 4] = [
+        ("size", |it| {
+            it.spec.size = serde_json::from_str("\"medium\"").unwrap()
+        }),
+        ("version", |it| it.spec.version = Some("17.5".into())),
+        ("restart", |it| it.restart = Some("2026-11-21".into())),
+        ("all at once", |it| {
+            it.spec.size = serde_json::from_str("\"medium\"").unwrap();
+            it.spec.version = Some("17.5".into());
+            it.restart = Some("now".into());
+        }),
+    ];
+    for (what, ask) in asks {
+        let mut cluster = Cluster::ready();
+        ask(&mut cluster);
+        let (told, pods) = story(&mut cluster);
+        assert_eq!(pods, 1, "{what}:\n{told}");
+        let Some((_, live)) = pass(&cluster)
+            .observed
+            .pod(&cluster.id)
+            .map(|it| (it.0.clone(), it.1.clone()))
+        else {
+            panic!("{what}: no Pod")
+        };
+        let claim = pass(&cluster).resolved.unwrap();
+        let wanted = cluster.desired(&claim, &cluster.observed());
+        assert_eq!(live.asked, Some(wanted.asked), "{what}");
+        assert_eq!(live.restart_hash, Some(wanted.restart_hash), "{what}");
+    }
+}
+
+#[test]
+fn a_restart_writes_the_template_and_then_replaces_the_pod() {
+    let mut cluster = Cluster::ready();
+    cluster.restart = Some("please".into());
+    assert_snapshot!(story(&mut cluster).0, @r"
+    apply StatefulSet
+    restarting
+    --
+    delete, by RestartAsked: Pod/orders-db-1-0
+    restarting
+    ");
+}
+
+#[test]
+fn the_pod_stays_until_its_controller_has_taken_up_the_new_template() {
+    let mut cluster = Cluster::ready();
+    cluster.restart = Some("please".into());
+    cluster.settle();
+    // The controller has not looked yet: it would start the former template once more.
+    assert_snapshot!(pass(&cluster).text(), @"restarting");
+    cluster.controllers();
+    assert_snapshot!(pass(&cluster).text(), @r"
+    delete, by RestartAsked: Pod/orders-db-1-0
+    restarting
+    ");
+}
+
+#[test]
+fn a_newer_operator_restarts_nothing_until_somebody_asks() {
+    let mut cluster = Cluster::ready();
+    cluster.settings.agent_image = "registry.acme.com/dbclaim:0.2.0".into();
+    assert_snapshot!(pass(&cluster).text(), @"a restart is pending");
+    let (_, pods) = story(&mut cluster);
+    assert_eq!(pods, 0);
+    cluster.restart = Some("at night".into());
+    let (_, pods) = story(&mut cluster);
+    assert_eq!(pods, 1);
+    assert_snapshot!(pass(&cluster).text(), @"nothing");
+}
+
+#[test]
+fn what_is_taken_back_before_the_pod_was_replaced_replaces_nothing() {
+    let mut cluster = Cluster::ready();
+    cluster.spec.version = Some("17.5".into());
+    let written = pass(&cluster);
+    cluster.carry_out(&written.plan);
+    cluster.spec.version = None;
+    let (_, pods) = story(&mut cluster);
+    assert_eq!(pods, 0);
+}
+
+#[test]
+fn a_pod_that_cannot_start_is_replaced_when_its_version_is_taken_back() {
+    let mut cluster = Cluster::ready();
+    cluster.spec.version = Some("17.99".into());
+    for _ in 0..3 {
+        let planned = pass(&cluster);
+        cluster.carry_out(&planned.plan);
+        cluster.controllers();
+    }
+    cluster.spec.version = None;
+    let (_, pods) = story(&mut cluster);
+    assert_eq!(pods, 1);
+    assert_snapshot!(pass(&cluster).text(), @"nothing");
+}
+
+#[test]
+fn a_policy_that_rewrites_the_annotations_of_pods_makes_no_loop() {
+    for rewritten in [None, Some("whatever".to_owned())] {
+        let mut cluster = Cluster::ready();
+        let Detail::Pod(pod) = &mut cluster.pod().unwrap().child.detail else {
+            panic!("a Pod")
+        };
+        pod.asked = rewritten;
+        assert_eq!(pass(&cluster).text(), "nothing");
+    }
+}
+
+#[test]
+fn a_hibernated_database_has_no_pod_and_wakes_with_the_same_data() {
+    let mut cluster = Cluster::ready();
+    let data = cluster.data.clone();
+    cluster.spec.hibernated = true;
+    assert_snapshot!(story(&mut cluster).0, @"apply StatefulSet");
+    assert!(cluster.pod().is_none());
+    // Nothing runs, so that whatever waited for a restart is written.
+    cluster.settings.agent_image = "registry.acme.com/dbclaim:0.2.0".into();
+    assert_snapshot!(story(&mut cluster).0, @"apply StatefulSet");
+    cluster.spec.hibernated = false;
+    assert_snapshot!(story(&mut cluster).0, @"apply StatefulSet");
+    assert!(cluster.pod().is_some());
+    assert_eq!(cluster.data, data);
+}
+
+#[test]
+fn a_paused_claim_is_not_restarted() {
+    let mut cluster = Cluster::ready();
+    cluster.restart = Some("please".into());
+    cluster.spec.paused = true;
+    assert_eq!(story(&mut cluster).1, 0);
+}
+
+#[test]
+fn a_hand_edit_of_the_template_is_undone_without_a_restart() {
+    let mut cluster = Cluster::ready();
+    let name = Slot::StatefulSet.name(&cluster.id);
+    let Detail::StatefulSet(live) = &mut cluster.stored(Kind::StatefulSet, &name).child.detail else {
+        panic!("a StatefulSet")
+    };
+    live.asked = Some("by hand".into());
+    cluster.edit(Slot::StatefulSet, |it| {
+        it["metadata"]["annotations"]["platform.acme.com/asked"] = "by hand".into();
+    });
+    let (_, pods) = story(&mut cluster);
+    assert_eq!(pods, 0);
+}
