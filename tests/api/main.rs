@@ -71,6 +71,7 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         schema::null_means_absent,
         schema::changes_that_cannot_be_honoured_are_refused,
         schema::storage_is_not_lowered_below_what_the_volume_has,
+        schema::a_version_is_bound_to_what_has_run,
         schema::every_field_is_documented,
         line::every_fault_at_every_write_ends_in_the_same_claim,
         telemetry::a_claim_on_its_way_to_ready_is_seen_everywhere_and_its_password_nowhere,

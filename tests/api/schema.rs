@@ -111,7 +111,8 @@ pub async fn the_smallest_claim_gets_the_constant_defaults(suite: &Suite) {
     let made = create(&api, &claim("orders", &json!({}))).await.unwrap();
     let expected = json!({
         "engine": "postgres", "size": "small", "team": "checkout",
-        "database": "app", "username": "app", "deletionPolicy": "Retain", "paused": false,
+        "database": "app", "username": "app", "deletionPolicy": "Retain",
+        "hibernated": false, "paused": false,
     });
     assert_eq!(made.data["spec"], expected);
 }
@@ -120,7 +121,7 @@ pub async fn the_smallest_claim_gets_the_constant_defaults(suite: &Suite) {
 pub async fn null_means_absent(suite: &Suite) {
     let api = api(&suite.client, &suite.namespace("schema-null").await);
     let null = json!({"version": null, "storage": null, "storageClassName": null, "database": null,
-        "username": null, "deletionPolicy": null, "paused": null});
+        "username": null, "deletionPolicy": null, "hibernated": null, "paused": null});
     let with_null = create(&api, &claim("orders", &null)).await.unwrap();
     let without = create(&api, &claim("bills", &json!({}))).await.unwrap();
     assert_eq!(with_null.data["spec"], without.data["spec"]);
@@ -171,6 +172,42 @@ pub async fn storage_is_not_lowered_below_what_the_volume_has(suite: &Suite) {
     api.patch("orders", &PatchParams::default(), &grow)
         .await
         .expect("growing is allowed");
+}
+
+/// The data decides what a version may be: not another major, and nothing older than what has run.
+pub async fn a_version_is_bound_to_what_has_run(suite: &Suite) {
+    let api = api(&suite.client, &suite.namespace("schema-version").await);
+    create(&api, &claim("orders", &json!({}))).await.unwrap();
+    let status = json!({"status": {
+        "members": [{"name": "orders-db-1", "role": "primary", "ready": true, "version": "17.5"}],
+        "resolved": {
+            "image": "i", "version": "17", "storage": "5Gi", "class": "built-in",
+            "resources": {"cpuRequest": "1", "cpuLimit": "1", "memory": "1Gi"},
+        },
+    }});
+    api.patch_status("orders", &PatchParams::default(), &Patch::Merge(status))
+        .await
+        .unwrap();
+    for (version, expected) in [
+        ("18", Some("of the major version that the data is of")),
+        ("17.4", Some("cannot be lowered below the version that has run")),
+        ("17.5", None),
+        ("17.99", None),
+        ("17.5", None),
+        ("17", None),
+    ] {
+        let patch = Patch::Merge(json!({"spec": {"version": version}}));
+        let said = api.patch("orders", &PatchParams::default(), &patch).await;
+        match (said, expected) {
+            (Ok(_), None) => {}
+            (Ok(_), Some(_)) => panic!("{version} was accepted"),
+            (Err(error), None) => panic!("{version} was refused: {error}"),
+            (Err(error), Some(expected)) => {
+                let said = words(error);
+                assert!(said.contains(expected), "{version}: {said}");
+            }
+        }
+    }
 }
 
 /// `kubectl explain` has something to say about every field.

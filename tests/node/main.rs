@@ -12,6 +12,7 @@
 mod audit;
 #[path = "../../demo/binding.rs"]
 mod binding;
+mod changes;
 mod engines;
 mod leadership;
 mod life;
@@ -65,6 +66,10 @@ scenarios![
     life::an_emptied_volume_is_blocked_and_never_initialised,
     life::a_foreign_volume_is_left_alone,
     life::a_volume_of_another_version_is_refused,
+    changes::a_restart_that_is_asked_for_happens_once,
+    changes::another_size_is_in_force_after_one_restart,
+    changes::a_version_without_an_image_is_named_and_taken_back,
+    changes::a_hibernated_claim_has_no_pod_and_wakes_with_its_data,
     trouble::an_image_that_does_not_exist_is_named,
     trouble::a_pod_that_fits_nowhere_is_named_without_reading_events,
     trouble::a_missing_storage_class_is_named_and_heals,

@@ -172,6 +172,11 @@ pub fn refused_at_creation() -> Vec<(&'static str, Value, &'static [&'static str
             &["spec.deletionPolicy", "string"],
         ),
         (
+            "hibernated of a wrong type",
+            json!({"hibernated": "yes"}),
+            &["spec.hibernated", "boolean"],
+        ),
+        (
             "paused of a wrong type",
             json!({"paused": "yes"}),
             &["spec.paused", "boolean"],
@@ -186,12 +191,7 @@ pub fn changes() -> Vec<(&'static str, Value, Value, &'static [&'static str])> {
         "username": "clerk", "deletionPolicy": "Delete", "paused": true});
     let bare = json!({});
     vec![
-        (
-            "size changed",
-            bare.clone(),
-            json!({"size": "medium"}),
-            &["size cannot be changed yet"],
-        ),
+        ("size changed", bare.clone(), json!({"size": "medium"}), &[]),
         (
             "size removed",
             bare.clone(),
@@ -211,41 +211,26 @@ pub fn changes() -> Vec<(&'static str, Value, Value, &'static [&'static str])> {
             json!({"engine": null}),
             &["spec.engine", "Required"],
         ),
-        (
-            "version set",
-            bare.clone(),
-            json!({"version": "17"}),
-            &["version cannot be changed yet"],
-        ),
-        (
-            "version removed",
-            set.clone(),
-            json!({"version": null}),
-            &["version cannot be changed yet"],
-        ),
-        (
-            "version raised",
-            set.clone(),
-            json!({"version": "17.6"}),
-            &["version cannot be changed yet"],
-        ),
+        ("version set", bare.clone(), json!({"version": "17"}), &[]),
+        ("version removed", set.clone(), json!({"version": null}), &[]),
+        ("version raised", set.clone(), json!({"version": "17.6"}), &[]),
         (
             "version raised by a major",
             set.clone(),
             json!({"version": "18"}),
-            &["version cannot be changed yet"],
+            &["major version cannot be changed yet"],
         ),
         (
-            "version lowered",
+            "version lowered before it has run",
             set.clone(),
             json!({"version": "17.4"}),
-            &["version cannot be lowered"],
+            &[],
         ),
         (
             "version lowered by a major",
             json!({"version": "18"}),
             json!({"version": "17"}),
-            &["version cannot be lowered"],
+            &["major version cannot be changed yet"],
         ),
         ("storage set", bare.clone(), json!({"storage": "10Gi"}), &[]),
         ("storage raised", set.clone(), json!({"storage": "20Gi"}), &[]),
@@ -320,6 +305,18 @@ pub fn changes() -> Vec<(&'static str, Value, Value, &'static [&'static str])> {
             "deletionPolicy removed",
             set.clone(),
             json!({"deletionPolicy": null}),
+            &[],
+        ),
+        (
+            "hibernated changed",
+            bare.clone(),
+            json!({"hibernated": true}),
+            &[],
+        ),
+        (
+            "hibernated removed",
+            json!({"hibernated": true}),
+            json!({"hibernated": null}),
             &[],
         ),
         ("paused changed", set.clone(), json!({"paused": false}), &[]),

@@ -1,0 +1,127 @@
+//! Changes of a claim's spec while it serves: each is carried out with no more than one clean restart.
+
+use dbclaim::api::key;
+use dbclaim::api::v1::{DatabaseClaim, Phase};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::audit;
+use crate::world::{Scene, eventually};
+
+const POD: &str = "orders-db-1-0";
+
+/// A claim that serves and holds a row; returns the UID of its Pod.
+async fn serving(scene: &Scene) -> String {
+    scene.apply("orders", json!({})).await;
+    scene.ready("orders").await;
+    scene.write("orders", "kept").await;
+    uid(scene).await
+}
+
+async fn uid(scene: &Scene) -> String {
+    scene.api::<Pod>().get(POD).await.unwrap().uid().unwrap()
+}
+
+async fn patch(scene: &Scene, change: Value) {
+    let claims = scene.api::<DatabaseClaim>();
+    let change = Patch::Merge(change);
+    claims
+        .patch("orders", &PatchParams::default(), &change)
+        .await
+        .unwrap();
+}
+
+/// Waits until another Pod than `before` serves, and everything asked for is done.
+async fn served_by_another(scene: &Scene, before: &str) {
+    scene.new_pod(POD, before).await;
+    scene.ready("orders").await;
+    eventually("phase Ready", || async {
+        let status = scene.claim("orders").await.status.unwrap();
+        (status.phase == Some(Phase::Ready))
+            .then_some(())
+            .ok_or(format!("{status:?}"))
+    })
+    .await;
+    assert_eq!(scene.rows("orders").await, ["kept"]);
+}
+
+/// Deletes of Pods by the operator since a place in the audit log.
+fn restarts(scene: &Scene, from: u64) -> usize {
+    audit::requests(&scene.world, audit::OPERATOR, &scene.namespace, from)
+        .iter()
+        .filter(|it| it.resource == "pods" && it.verb == "delete")
+        .count()
+}
+
+/// One request, one restart, and not one more.
+pub async fn a_restart_that_is_asked_for_happens_once(scene: Scene) {
+    let before = serving(&scene).await;
+    let from = audit::end(&scene.world);
+    patch(
+        &scene,
+        json!({"metadata": {"annotations": {key::RESTART: "please"}}}),
+    )
+    .await;
+    served_by_another(&scene, &before).await;
+    let after = uid(&scene).await;
+    // Another change that is carried out shows that the operator has looked again.
+    patch(&scene, json!({"spec": {"team": "billing"}})).await;
+    eventually("the label of the new team", || async {
+        let pod = scene.api::<Pod>().get(POD).await.map_err(|it| it.to_string())?;
+        match pod.labels().get(key::TEAM) {
+            Some(team) if team == "billing" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert_eq!(uid(&scene).await, after);
+    assert_eq!(restarts(&scene, from), 1);
+}
+
+/// More memory reaches the Pod and the engine's settings with one clean restart.
+pub async fn another_size_is_in_force_after_one_restart(scene: Scene) {
+    let before = serving(&scene).await;
+    let from = audit::end(&scene.world);
+    patch(&scene, json!({"spec": {"size": "medium"}})).await;
+    served_by_another(&scene, &before).await;
+    assert_eq!(restarts(&scene, from), 1);
+    let pod = scene.api::<Pod>().get(POD).await.unwrap();
+    let container = &pod.spec.unwrap().containers[0];
+    let limits = container.resources.clone().unwrap().limits.unwrap();
+    assert_eq!(limits["memory"].0, "2Gi");
+    let status = scene.claim("orders").await.status.unwrap();
+    assert_eq!(status.resolved.unwrap().resources.memory, "2Gi");
+    assert_eq!(status.members[0].pending_restart, Vec::<String>::new());
+}
+
+/// A version whose image does not exist is named, and set back without a trace.
+pub async fn a_version_without_an_image_is_named_and_taken_back(scene: Scene) {
+    let before = serving(&scene).await;
+    patch(&scene, json!({"spec": {"version": "17.99"}})).await;
+    let said = scene
+        .condition("orders", "Ready", "False", "ImagePullFailed")
+        .await;
+    assert!(said.contains("17.99"), "{said}");
+    patch(&scene, json!({"spec": {"version": null}})).await;
+    served_by_another(&scene, &before).await;
+}
+
+/// Hibernation stops the Pod and keeps everything else; waking brings the same data back.
+pub async fn a_hibernated_claim_has_no_pod_and_wakes_with_its_data(scene: Scene) {
+    let before = serving(&scene).await;
+    let (binding, _) = scene.binding("orders").await;
+    let password = binding.get("password").unwrap().to_owned();
+    patch(&scene, json!({"spec": {"hibernated": true}})).await;
+    scene.condition("orders", "Ready", "False", "Hibernated").await;
+    scene.gone::<Pod>(POD).await;
+    let status = scene.claim("orders").await.status.unwrap();
+    assert_eq!(status.phase, Some(Phase::Hibernated));
+    let quiet = audit::end(&scene.world);
+    patch(&scene, json!({"spec": {"hibernated": false}})).await;
+    served_by_another(&scene, &before).await;
+    let (binding, _) = scene.binding("orders").await;
+    assert_eq!(binding.get("password").unwrap(), password);
+    assert_eq!(restarts(&scene, quiet), 0, "nothing was deleted to wake it");
+}
