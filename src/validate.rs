@@ -43,6 +43,14 @@ pub enum Violation {
     /// Not a quantity.
     #[error("spec.storage: {0}")]
     Storage(#[from] ParseQuantity),
+    /// A parameter that may not be set, or not to this value.
+    #[error("spec.parameters.{name} {rule}")]
+    Parameter {
+        /// Parameter.
+        name: String,
+        /// What is wrong with it.
+        rule: String,
+    },
     /// The volume of this name was made for something else.
     #[error(
         "the volume {volume} holds {engine} {major} of {claim}, and {wanted} is asked for; create the claim with what the volume holds, or under another name"
@@ -131,6 +139,7 @@ pub fn validate(
         Some(text) => Bytes::parse(text).map_err(|e| wrong.push(e.into())).ok(),
         None => Some(size.storage),
     };
+    wrong.extend(parameters(spec, size.engine_memory()));
     if let (Some(record), Some(version)) = (&references.identity, &version) {
         wrong.extend(disagreements(id, spec, version, record));
     }
@@ -154,9 +163,21 @@ pub fn validate(
         username: spec.username.clone(),
         deletion_policy: spec.deletion_policy,
         hibernated: spec.hibernated,
+        parameters: spec.parameters.clone(),
         restart: references.restart.clone(),
         paused: spec.paused,
         identity,
+    })
+}
+
+fn parameters(spec: &DatabaseClaimSpec, memory: Bytes) -> impl Iterator<Item = Violation> + '_ {
+    let engine = Engine::from(spec.engine);
+    spec.parameters.iter().filter_map(move |(name, value)| {
+        let rule = engine.refuses(name, value, memory)?;
+        Some(Violation::Parameter {
+            name: name.clone(),
+            rule,
+        })
     })
 }
 

@@ -184,6 +184,10 @@ fn violations() -> Vec<(Value, References)> {
         (json!({"version": "seventeen"}), References::default()),
         (json!({"version": "16"}), References::default()),
         (json!({"storage": "lots"}), References::default()),
+        (
+            json!({"parameters": {"fsync": "off", "work_mem": "lots", "nonsense": "1"}}),
+            References::default(),
+        ),
         (json!({"version": "17"}), on(record())),
         (json!({"version": "18"}), other(|it| it.engine = "mysql".into())),
         (
@@ -218,6 +222,7 @@ fn no_kind_of_violation_is_left_out() {
         Violation::VersionFormat(_) => "version format",
         Violation::VersionUnknown { .. } => "version unknown",
         Violation::Storage(_) => "storage",
+        Violation::Parameter { .. } => "parameter",
         Violation::OtherData { .. } => "other data",
         Violation::DataUnsupported { .. } => "data unsupported",
         Violation::OtherName { .. } => "other name",
@@ -231,6 +236,7 @@ fn no_kind_of_violation_is_left_out() {
         "data unsupported",
         "other data",
         "other name",
+        "parameter",
         "storage",
         "version format",
         "version unknown",

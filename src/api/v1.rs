@@ -7,6 +7,8 @@
     reason = "the derives repeat each struct inside a private item"
 )]
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -123,6 +125,13 @@ pub struct DatabaseClaimSpec {
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
+    /// Parameters of the engine by name, such as `work_mem: 16MB`; values are text, so quote numbers and `on`.
+    /// Those that can be changed while the engine runs are in force at once, others wait for a restart and are
+    /// listed in `status.members[].pendingRestart` until then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "parameters")]
+    pub parameters: BTreeMap<String, String>,
+
     /// While `true`, the database is stopped and costs no CPU and memory; its data, addresses and Secrets stay.
     /// Default `false`.
     #[serde(default)]
@@ -132,6 +141,15 @@ pub struct DatabaseClaimSpec {
     /// `false`.
     #[serde(default)]
     pub paused: bool,
+}
+
+/// Bounded, so that its size at the API server is.
+fn parameters(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 256},
+    })
 }
 
 fn default_name() -> String {

@@ -3,6 +3,8 @@
 
 pub mod quantity;
 
+use std::collections::BTreeMap;
+
 use crate::api::protocol::Identity;
 use crate::api::v1::{DeletionPolicy, EngineName};
 
@@ -38,12 +40,24 @@ pub struct Claim {
     pub deletion_policy: DeletionPolicy,
     /// Whether the database is stopped on purpose.
     pub hibernated: bool,
+    /// Parameters of the engine, each of which may be set.
+    pub parameters: BTreeMap<String, String>,
     /// Restart that was asked for: any text that was not there before.
     pub restart: Option<String>,
     /// Whether the operator keeps its hands off.
     pub paused: bool,
     /// What the volume is, or is to be, identified by.
     pub identity: Identity,
+}
+
+/// Memory that the agent and the fencer may use; the engine is tuned to the rest.
+const AGENT_MEMORY: u64 = 16 << 20;
+
+impl Size {
+    /// Memory that the engine may use.
+    pub fn engine_memory(&self) -> Bytes {
+        Bytes(self.memory.0.saturating_sub(AGENT_MEMORY))
+    }
 }
 
 /// CPU, memory and default storage of a size. Memory is request and limit at once.

@@ -1,12 +1,17 @@
 //! What differs per engine, as methods of one enum. Pure; names no Kubernetes object.
 
 pub mod postgres;
+pub mod setting;
 
 use std::collections::BTreeMap;
 
 use crate::api::protocol::path;
 use crate::api::v1::EngineName;
 use crate::claim::quantity::Bytes;
+use setting::{Parameter, Takes};
+
+/// Says what a value of a parameter must be, where memory decides that.
+type Beyond = fn(&str, &Takes, &str, Bytes) -> Option<String>;
 
 /// A database engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +64,44 @@ impl Engine {
     }
 
     /// Configuration files by name, from the memory that the engine may use.
-    pub fn config_files(self, memory: Bytes) -> BTreeMap<&'static str, String> {
+    pub fn config_files(
+        self,
+        memory: Bytes,
+        parameters: &BTreeMap<String, String>,
+    ) -> BTreeMap<&'static str, String> {
         match self {
-            Self::Postgres => postgres::config_files(memory),
+            Self::Postgres => postgres::config_files(memory, parameters),
         }
+    }
+
+    /// Parameters that a claim may set, by name.
+    pub fn parameters(self) -> &'static [Parameter] {
+        match self {
+            Self::Postgres => postgres::parameters::PARAMETERS,
+        }
+    }
+
+    /// Why a parameter may not be set to a value; `None` if it may. `memory` is what the engine may use.
+    pub fn refuses(self, name: &str, value: &str, memory: Bytes) -> Option<String> {
+        let (kept_back, beyond): (fn(&str) -> Option<&'static str>, Beyond) = match self {
+            Self::Postgres => (
+                postgres::parameters::kept_back,
+                postgres::parameters::beyond_memory,
+            ),
+        };
+        if let Some(rule) = kept_back(name) {
+            return Some(format!("cannot be set: {rule}"));
+        }
+        let Some(parameter) = self.parameters().iter().find(|it| it.name == name) else {
+            return Some(format!(
+                "is not one of the parameters of {} that can be set; they are listed in docs/parameters.md",
+                self.name()
+            ));
+        };
+        if !parameter.takes.accepts(value) {
+            return Some(format!("is {value:?} and must be {}", parameter.takes));
+        }
+        beyond(name, &parameter.takes, value, memory).map(|rule| format!("is {value:?} and must be {rule}"))
     }
 
     /// Command that writes all data to its standard output, run beside the engine as its user.

@@ -4,6 +4,8 @@
 //! (<https://www.postgresql.org/docs/current/runtime-config-resource.html>): a quarter of memory for
 //! `shared_buffers`, the rest for the page cache and for sessions.
 
+pub mod parameters;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -18,22 +20,28 @@ host    all       postgres  all      reject
 host    all       all       all      scram-sha-256
 ";
 
-/// `postgresql.conf` and `pg_hba.conf`.
-pub fn config_files(memory: Bytes) -> BTreeMap<&'static str, String> {
+/// `postgresql.conf` and `pg_hba.conf`. `parameters` are of those that may be set, and valid.
+pub fn config_files(memory: Bytes, parameters: &BTreeMap<String, String>) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
-        ("postgresql.conf", server(memory)),
+        ("postgresql.conf", server(memory, parameters)),
         ("pg_hba.conf", HBA.to_owned()),
     ])
 }
 
-fn server(memory: Bytes) -> String {
+fn server(memory: Bytes, parameters: &BTreeMap<String, String>) -> String {
     let mib = memory.0 / Bytes::MIB;
     // About 5 MiB per session beside the shared memory; never fewer than a small pool needs.
     let connections = (mib / 10).clamp(50, 400);
     let mut text = String::new();
-    let mut set = |key: &str, value: &str| {
+    let mut write = |key: &str, value: &str| {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{key} = '{value}'");
+        let _ = writeln!(text, "{key} = '{}'", quoted(value));
+    };
+    let mut set = |key: &str, value: &str| {
+        // What is asked for stands further down, once.
+        if !parameters.contains_key(key) {
+            write(key, value);
+        }
     };
     set("listen_addresses", "*");
     set("port", "5432");
@@ -73,7 +81,15 @@ fn server(memory: Bytes) -> String {
     set("default_text_search_config", "pg_catalog.english");
     // What a superuser sets by SQL would fight with this file. (Version 17 and later.)
     set("allow_alter_system", "off");
+    for (key, value) in parameters {
+        write(key, value);
+    }
     text
+}
+
+/// As it may stand between single quotes in `postgresql.conf`.
+fn quoted(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('\'', "''")
 }
 
 #[cfg(test)]
@@ -83,7 +99,7 @@ mod tests {
     #[test]
     fn memory_settings_fit_into_every_size() {
         for mib in [256_u64, 512, 2048, 16 * 1024] {
-            let text = server(Bytes(mib * Bytes::MIB));
+            let text = server(Bytes(mib * Bytes::MIB), &BTreeMap::new());
             let number = |key: &str| -> u64 {
                 let line = text.lines().find(|line| line.starts_with(key)).unwrap();
                 line.chars()

@@ -16,8 +16,6 @@ use crate::claim::Claim;
 pub const TERMINATION_GRACE: u32 = 300;
 /// Seconds within which the agent ends a fast stop; what is left belongs to the kubelet and the agent itself.
 const STOP: u32 = 270;
-/// Memory that the agent and the fencer may use; the engine is tuned to the rest.
-const AGENT_MEMORY: u64 = 16 << 20;
 
 /// What the operator's installation decides.
 #[derive(Clone, Debug, PartialEq, Eq)]

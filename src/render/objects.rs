@@ -16,12 +16,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::json;
 
 use super::object::{Object, Slot, hash};
-use super::{AGENT_MEMORY, STOP, Settings, metadata, pod};
+use super::{STOP, Settings, metadata, pod};
 use crate::api::key;
 use crate::api::protocol::{
     AGENT_PORT, FORMAT, Identity, Initialized, MemberConfig, VolumeExpectation, path,
 };
-use crate::claim::quantity::Bytes;
 use crate::claim::{Claim, FIRST_MEMBER};
 use crate::engine::Engine;
 
@@ -169,8 +168,7 @@ fn port(name: &str, number: u16) -> ServicePort {
 /// covers what the engine reads, not what is known of the volume: learning that changes no engine.
 pub(super) fn config(claim: &Claim, initialized: Option<&Initialized>) -> (Object, String) {
     let engine = Engine::from(claim.engine);
-    let memory = Bytes(claim.size.memory.0.saturating_sub(AGENT_MEMORY));
-    let files = engine.config_files(memory);
+    let files = engine.config_files(claim.size.engine_memory(), &claim.parameters);
     let generation = hash(&json!([files, claim.database, claim.username]));
     let member = MemberConfig {
         v: FORMAT,

@@ -125,3 +125,45 @@ pub async fn a_hibernated_claim_has_no_pod_and_wakes_with_its_data(scene: Scene)
     assert_eq!(binding.get("password").unwrap(), password);
     assert_eq!(restarts(&scene, quiet), 0, "nothing was deleted to wake it");
 }
+
+async fn setting(scene: &Scene, name: &str) -> String {
+    let client = scene.connect("orders").await;
+    let row = client.query_one(&format!("SHOW {name}"), &[]).await.unwrap();
+    row.get(0)
+}
+
+/// What can change while the engine runs is in force at once; the rest waits, is listed, and comes with a restart.
+pub async fn parameters_are_in_force_at_once_or_wait_for_a_restart(scene: Scene) {
+    let before = serving(&scene).await;
+    patch(
+        &scene,
+        json!({"spec": {"parameters": {"work_mem": "7MB", "max_connections": "61"}}}),
+    )
+    .await;
+    let said = scene
+        .condition("orders", "UpdatePending", "True", "RestartNeeded")
+        .await;
+    assert!(said.contains("max_connections"), "{said}");
+    assert_eq!(setting(&scene, "work_mem").await, "7MB");
+    assert_ne!(setting(&scene, "max_connections").await, "61");
+    assert_eq!(uid(&scene).await, before, "nobody asked for a restart");
+    let status = scene.claim("orders").await.status.unwrap();
+    assert_eq!(status.members[0].pending_restart, ["max_connections"]);
+    patch(
+        &scene,
+        json!({"metadata": {"annotations": {key::RESTART: "now"}}}),
+    )
+    .await;
+    served_by_another(&scene, &before).await;
+    assert_eq!(setting(&scene, "max_connections").await, "61");
+    scene
+        .condition("orders", "UpdatePending", "False", "UpToDate")
+        .await;
+    // What is wrong is refused by name, and what runs goes on.
+    patch(&scene, json!({"spec": {"parameters": {"fsync": "off"}}})).await;
+    let said = scene.condition("orders", "Accepted", "False", "Invalid").await;
+    assert!(said.contains("spec.parameters.fsync cannot be set"), "{said}");
+    assert_eq!(scene.rows("orders").await, ["kept"]);
+    patch(&scene, json!({"spec": {"parameters": null}})).await;
+    scene.ready("orders").await;
+}

@@ -69,6 +69,7 @@ scenarios![
     changes::a_restart_that_is_asked_for_happens_once,
     changes::another_size_is_in_force_after_one_restart,
     changes::a_version_without_an_image_is_named_and_taken_back,
+    changes::parameters_are_in_force_at_once_or_wait_for_a_restart,
     changes::a_hibernated_claim_has_no_pod_and_wakes_with_its_data,
     trouble::an_image_that_does_not_exist_is_named,
     trouble::a_pod_that_fits_nowhere_is_named_without_reading_events,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use dbclaim::api::protocol::Identity;
 use dbclaim::api::v1::DeletionPolicy;
-use dbclaim::plan::observed::{Detail, Ownership, SecretState};
+use dbclaim::plan::observed::{Ownership, SecretState};
 use dbclaim::plan::{Allowance, Plan, Step};
 use dbclaim::render::{Kind, Object, Slot};
 use proptest::prelude::*;

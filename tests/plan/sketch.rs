@@ -1,17 +1,20 @@
 //! Arbitrary states of the cluster, most of them never seen in practice: what a proof must cover.
 
-use dbclaim::api::protocol::{Applied, Credentials, Identity, Initialized, MemberPhase};
+mod running;
+
+use dbclaim::api::protocol::{Credentials, Identity, Initialized};
 use dbclaim::api::v1::DeletionPolicy;
 use dbclaim::claim::Claim;
 use dbclaim::claim::quantity::Bytes;
-use dbclaim::plan::observed::{Detail, Ownership, SecretState, Workload};
+use dbclaim::plan::observed::{Detail, Ownership, SecretState};
 use dbclaim::render::{Desired, Object, Secrets, Slot, marker};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::json;
 
 use crate::cluster::server::{secret, stored};
-use crate::cluster::{Cluster, EDITED, OURS, Reads, silent};
+use crate::cluster::{Cluster, EDITED, OURS, Reads};
+use running::{PodSketch, ReportSketch, WorkloadSketch, pod, report, workload};
 
 /// What can be the matter with an object.
 #[derive(Clone, Debug)]
@@ -66,39 +69,6 @@ struct SecretSketch {
     condition: Condition,
     readable: bool,
     generation: u64,
-}
-
-/// What an annotation says of what was asked for.
-#[derive(Clone, Copy, Debug)]
-enum Said {
-    Wanted,
-    Other,
-    Nothing,
-}
-
-#[derive(Clone, Debug)]
-struct WorkloadSketch {
-    /// Whether its Pods would be those that are wanted now.
-    same_restart_hash: bool,
-    asked: Said,
-    taken_up: bool,
-    stopped: bool,
-}
-
-#[derive(Clone, Debug)]
-struct PodSketch {
-    asked: Said,
-    same_revision: bool,
-    ownership: Ownership,
-    deleting: bool,
-    team: &'static str,
-}
-
-#[derive(Clone, Debug)]
-struct ReportSketch {
-    by_this_pod: bool,
-    initialized: bool,
-    credentials: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -193,43 +163,6 @@ fn a_secret() -> impl Strategy<Value = SecretSketch> {
             condition,
             readable,
             generation,
-        }
-    })
-}
-
-fn said() -> impl Strategy<Value = Said> {
-    prop_oneof![4 => Just(Said::Wanted), 3 => Just(Said::Other), 1 => Just(Said::Nothing)]
-}
-
-fn workload() -> impl Strategy<Value = WorkloadSketch> {
-    let flags = (any::<bool>(), said(), any::<bool>(), prop::bool::weighted(0.15));
-    flags.prop_map(|(same_restart_hash, asked, taken_up, stopped)| WorkloadSketch {
-        same_restart_hash,
-        asked,
-        taken_up,
-        stopped,
-    })
-}
-
-fn pod() -> impl Strategy<Value = PodSketch> {
-    let whose = select(vec![Ownership::Ours, Ownership::Ours, Ownership::Foreign]);
-    let team = select(vec!["checkout", "former"]);
-    let fields = (whose, any::<bool>(), team, said(), any::<bool>());
-    fields.prop_map(|(ownership, deleting, team, asked, same_revision)| PodSketch {
-        asked,
-        same_revision,
-        ownership,
-        deleting,
-        team,
-    })
-}
-
-fn report() -> impl Strategy<Value = ReportSketch> {
-    (any::<bool>(), any::<bool>(), 0..4_u64).prop_map(|(by_this_pod, initialized, credentials)| {
-        ReportSketch {
-            by_this_pod,
-            initialized,
-            credentials,
         }
     })
 }
@@ -463,60 +396,5 @@ impl SecretSketch {
             deleting: self.condition.deleting,
             applied: None,
         }
-    }
-}
-
-impl Said {
-    fn text(self, wanted: &str) -> Option<String> {
-        match self {
-            Self::Wanted => Some(wanted.to_owned()),
-            Self::Other => Some("something else".to_owned()),
-            Self::Nothing => None,
-        }
-    }
-}
-
-impl WorkloadSketch {
-    fn onto(&self, live: &mut Workload) {
-        if !self.same_restart_hash {
-            live.restart_hash = Some("other".into());
-        }
-        live.asked = self.asked.text(&live.asked.take().unwrap());
-        live.taken_up = self.taken_up;
-        live.stopped = self.stopped;
-    }
-}
-
-impl PodSketch {
-    fn onto(&self, cluster: &mut Cluster, desired: &Desired) {
-        cluster.start_pod(&Workload {
-            restart_hash: Some("some-hash".into()),
-            asked: self.asked.text(&desired.asked),
-            revision: self.same_revision.then(|| desired.stateful_set.applied.clone()),
-            ..Workload::default()
-        });
-        let pod = cluster.pod().unwrap();
-        pod.child.ownership = self.ownership.clone();
-        pod.child.deleting = self.deleting;
-        pod.child.team = Some(self.team.into());
-    }
-}
-
-impl ReportSketch {
-    fn onto(&self, cluster: &mut Cluster) {
-        let pod = cluster
-            .pod()
-            .map(|it| it.child.uid.clone())
-            .filter(|_| self.by_this_pod);
-        let mut report = silent(&pod.unwrap_or("former-pod".into()), MemberPhase::Running, None);
-        report.applied = Applied {
-            config: String::new(),
-            credentials: self.credentials,
-        };
-        report.initialized = self.initialized.then(|| Initialized {
-            at: "2026-03-01T08:00:00Z".into(),
-            system_identifier: "73".into(),
-        });
-        cluster.say(report);
     }
 }

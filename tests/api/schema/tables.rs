@@ -172,6 +172,31 @@ pub fn refused_at_creation() -> Vec<(&'static str, Value, &'static [&'static str
             &["spec.deletionPolicy", "string"],
         ),
         (
+            "parameters of a wrong type",
+            json!({"parameters": ["work_mem=4MB"]}),
+            &["spec.parameters", "object"],
+        ),
+        (
+            "parameters with a number",
+            json!({"parameters": {"max_connections": 100}}),
+            &["spec.parameters.max_connections", "string"],
+        ),
+        (
+            "parameters with an empty value",
+            json!({"parameters": {"work_mem": ""}}),
+            &["spec.parameters.work_mem"],
+        ),
+        (
+            "parameters with a value too long",
+            json!({"parameters": {"work_mem": long(257)}}),
+            &["spec.parameters.work_mem", "256"],
+        ),
+        (
+            "parameters too many",
+            json!({"parameters": (0..65).map(|it| (format!("p{it}"), "1")).collect::<std::collections::BTreeMap<_, _>>()}),
+            &["spec.parameters", "64"],
+        ),
+        (
             "hibernated of a wrong type",
             json!({"hibernated": "yes"}),
             &["spec.hibernated", "boolean"],
@@ -305,6 +330,18 @@ pub fn changes() -> Vec<(&'static str, Value, Value, &'static [&'static str])> {
             "deletionPolicy removed",
             set.clone(),
             json!({"deletionPolicy": null}),
+            &[],
+        ),
+        (
+            "parameters set",
+            bare.clone(),
+            json!({"parameters": {"work_mem": "8MB"}}),
+            &[],
+        ),
+        (
+            "parameters removed",
+            json!({"parameters": {"work_mem": "8MB"}}),
+            json!({"parameters": null}),
             &[],
         ),
         (
