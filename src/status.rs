@@ -439,7 +439,11 @@ fn resolved(claim: &Claim, observed: &Observed) -> Resolved {
             cpu_limit: claim.size.cpu_limit.to_string(),
             memory: claim.size.memory.to_string(),
         },
-        storage: claim.storage.to_string(),
+        // What cannot be lowered: what the volume has, or was promised.
+        storage: volume
+            .and_then(|it| it.requested.max(it.capacity))
+            .unwrap_or(claim.storage)
+            .to_string(),
         storage_class_name: volume
             .and_then(|it| it.storage_class.clone())
             .or_else(|| claim.storage_class.clone()),

@@ -15,8 +15,10 @@ use crate::engine::Engine;
 pub struct References {
     /// The record on the member's PVC, when there is one of ours.
     pub identity: Option<Identity>,
-    /// What that PVC asks for or has, whichever is more.
-    pub storage: Option<Bytes>,
+    /// What that PVC requests.
+    pub requested: Option<Bytes>,
+    /// What its volume has.
+    pub capacity: Option<Bytes>,
     /// The claim's annotation that asks for a restart.
     pub restart: Option<String>,
 }
@@ -146,6 +148,8 @@ pub fn validate(
     let (Some(version), Some(asked), true) = (version, asked, wrong.is_empty()) else {
         return Err(Violations(wrong));
     };
+    let there = references.requested.max(references.capacity);
+    let storage = there.map_or(asked, |there| there.max(asked));
     let identity = references
         .identity
         .clone()
@@ -157,7 +161,11 @@ pub fn validate(
         size,
         image: class::image(spec.engine, &version.to_string()),
         version,
-        storage: references.storage.map_or(asked, |has| has.max(asked)),
+        storage,
+        storage_request: references
+            .requested
+            .filter(|_| Some(storage) == there)
+            .unwrap_or(storage),
         storage_class: spec.storage_class_name.clone(),
         database: spec.database.clone(),
         username: spec.username.clone(),

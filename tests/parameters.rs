@@ -135,3 +135,20 @@ fn the_documented_list_is_fresh() {
         "docs/parameters.md is stale: UPDATE_DOCS=1 cargo test --test parameters"
     );
 }
+
+/// The examples that people copy are right, and say every field that can be changed.
+#[test]
+fn the_examples_are_valid_claims() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let mut claim: dbclaim::api::v1::DatabaseClaim =
+            serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        claim.metadata.namespace = Some("shop".into());
+        claim.metadata.uid = Some("claim-1".into());
+        let id = dbclaim::validate::identify(&claim).unwrap();
+        let references = dbclaim::validate::References::default();
+        let resolved = dbclaim::validate::validate(&id, &claim.spec, &references);
+        assert!(resolved.is_ok(), "{}: {resolved:?}", path.display());
+    }
+}

@@ -25,6 +25,14 @@ fn id() -> ClaimId {
     }
 }
 
+/// A volume that has more than was requested, as classes that round up give.
+fn rounded_up(requested: u64, capacity: u64) -> References {
+    References {
+        capacity: Some(Bytes(capacity * Bytes::GIB)),
+        ..having(requested)
+    }
+}
+
 /// The smallest spec, with some of it said otherwise.
 fn spec(changes: Value) -> DatabaseClaimSpec {
     let mut spec = json!({"engine": "postgres", "size": "small", "team": "checkout"});
@@ -57,7 +65,8 @@ fn on(identity: Identity) -> References {
     References {
         restart: None,
         identity: Some(identity),
-        storage: None,
+        requested: None,
+        capacity: None,
     }
 }
 
@@ -65,7 +74,8 @@ fn having(gib: u64) -> References {
     References {
         restart: None,
         identity: None,
-        storage: Some(Bytes(gib * Bytes::GIB)),
+        requested: Some(Bytes(gib * Bytes::GIB)),
+        capacity: None,
     }
 }
 
@@ -108,6 +118,26 @@ fn a_version_is_what_is_asked_for_else_what_the_volume_holds_else_the_default() 
         claim.identity.major, "18",
         "the record names the major version only"
     );
+}
+
+#[test]
+fn a_request_is_raised_only_for_more_than_there_is() {
+    let request = |asked: &str, there: &References| {
+        let claim = resolve(json!({"storage": asked}), there);
+        (claim.storage_request.to_string(), claim.storage.to_string())
+    };
+    for (asked, there, expected) in [
+        ("7Gi", References::default(), ("7Gi", "7Gi")),
+        ("7Gi", having(5), ("7Gi", "7Gi")),
+        ("3Gi", having(5), ("5Gi", "5Gi")),
+        ("7Gi", rounded_up(5, 10), ("5Gi", "10Gi")),
+        ("10Gi", rounded_up(5, 10), ("5Gi", "10Gi")),
+        ("11Gi", rounded_up(5, 10), ("11Gi", "11Gi")),
+        ("8Gi", rounded_up(8, 5), ("8Gi", "8Gi")),
+    ] {
+        let expected = (expected.0.to_owned(), expected.1.to_owned());
+        assert_eq!(request(asked, &there), expected, "{asked} of {there:?}");
+    }
 }
 
 #[test]

@@ -60,9 +60,7 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("self.database == oldSelf.database")
         .message("database cannot be changed; it was created when the claim was"),
     validation = Rule::new("self.username == oldSelf.username")
-        .message("username cannot be changed; it was created when the claim was"),
-    validation = Rule::new("!has(self.storage) || !has(oldSelf.storage) || !isQuantity(self.storage) || !isQuantity(oldSelf.storage) || quantity(self.storage).compareTo(quantity(oldSelf.storage)) >= 0")
-        .message("storage cannot be lowered; a volume cannot shrink")
+        .message("username cannot be changed; it was created when the claim was")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseClaimSpec {

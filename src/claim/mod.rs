@@ -30,6 +30,9 @@ pub struct Claim {
     pub image: EngineImage,
     /// Resolved volume size: the larger of what is asked for and what there is.
     pub storage: Bytes,
+    /// What the volume's claim requests: more than before only where more is asked for than there is. A class
+    /// may have given more than was requested, and refuses every other request for good.
+    pub storage_request: Bytes,
     /// StorageClass that is asked for.
     pub storage_class: Option<String>,
     /// Database of the application.

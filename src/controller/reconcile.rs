@@ -176,7 +176,8 @@ fn references(claim: &DatabaseClaim, id: &ClaimId, observed: &Observed) -> Refer
     let volume = observed.volume(id).map(|(_, volume)| volume);
     References {
         identity: volume.and_then(|it| it.identity.clone()),
-        storage: volume.and_then(|it| it.requested.max(it.capacity)),
+        requested: volume.and_then(|it| it.requested),
+        capacity: volume.and_then(|it| it.capacity),
         restart: claim.annotations().get(key::RESTART).cloned(),
     }
 }
@@ -324,7 +325,9 @@ async fn write_status(
     });
     if let Some(news) = status::news(seen.status.as_ref(), &status, told) {
         context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
-            it.in_trouble = matches!(news, News::Trouble(_));
+            if !matches!(news, News::Warning(_)) {
+                it.in_trouble = matches!(news, News::Trouble(_));
+            }
         });
         context.events.publish(id, &news).await;
     }

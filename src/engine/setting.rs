@@ -67,8 +67,9 @@ impl Takes {
             .find(|it: char| !it.is_ascii_digit() && !matches!(it, '.' | '-'))
             .unwrap_or(value.len());
         let (digits, unit) = value.split_at(end);
-        let each = match unit.trim_start() {
-            "" => *plain,
+        // No other blank: a line break would end a line of the engine's file.
+        let each = match unit.strip_prefix(' ').unwrap_or(unit) {
+            "" if unit.is_empty() => *plain,
             unit => units.iter().find(|(name, _)| *name == unit)?.1,
         };
         number(digits).filter(|it| *it >= 0.0).map(|it| it * each)

@@ -86,7 +86,7 @@ pub(super) fn volume(claim: &Claim, initialized: Option<&Initialized>) -> Object
     };
     // Serialising plain data cannot fail.
     let record = serde_json::to_string(&record).unwrap_or_default();
-    let requests = BTreeMap::from([("storage".to_owned(), Quantity(claim.storage.to_string()))]);
+    let requests = BTreeMap::from([("storage".to_owned(), Quantity(claim.storage_request.to_string()))]);
     let volume = PersistentVolumeClaim {
         metadata: ObjectMeta {
             annotations: Some(BTreeMap::from([(key::IDENTITY.to_owned(), record)])),

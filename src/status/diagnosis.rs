@@ -95,8 +95,22 @@ pub(super) fn storage(claim: &Claim, observed: &Observed) -> Verdict {
             ),
         );
     }
+    let filled = observed
+        .current_report(&claim.id)
+        .and_then(|report| report.disk_percent);
+    if let Some(percent) = filled.filter(|percent| *percent >= FILLING_PERCENT) {
+        return Verdict::good(
+            reason::VOLUME_FILLING,
+            format!(
+                "PersistentVolumeClaim {name} is {percent} % full or more; raise spec.storage before writes are refused"
+            ),
+        );
+    }
     Verdict::good(reason::READY, format!("PersistentVolumeClaim {name} is bound"))
 }
+
+/// From here on, somebody should think of more space.
+const FILLING_PERCENT: u8 = 85;
 
 /// What the agent holds against the data on the volume.
 fn data_trouble(report: &Report) -> Option<Verdict> {

@@ -20,6 +20,7 @@ mod processes;
 mod serving;
 #[path = "../../demo/stage.rs"]
 mod stage;
+mod storage;
 mod trouble;
 mod world;
 
@@ -71,6 +72,9 @@ scenarios![
     changes::a_version_without_an_image_is_named_and_taken_back,
     changes::parameters_are_in_force_at_once_or_wait_for_a_restart,
     changes::a_hibernated_claim_has_no_pod_and_wakes_with_its_data,
+    storage::a_full_volume_is_named_and_heals_when_it_grows,
+    storage::a_class_that_cannot_expand_says_so_and_nothing_else_stops,
+    storage::storage_and_size_change_together,
     trouble::an_image_that_does_not_exist_is_named,
     trouble::a_pod_that_fits_nowhere_is_named_without_reading_events,
     trouble::a_missing_storage_class_is_named_and_heals,

@@ -75,7 +75,8 @@ fn undelete() -> Fixture {
         references: References {
             restart: None,
             identity: Some(record),
-            storage: Some(Bytes(8 * Bytes::GIB)),
+            requested: Some(Bytes(8 * Bytes::GIB)),
+            capacity: None,
         },
         ..smallest()
     }

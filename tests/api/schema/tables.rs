@@ -260,10 +260,10 @@ pub fn changes() -> Vec<(&'static str, Value, Value, &'static [&'static str])> {
         ("storage set", bare.clone(), json!({"storage": "10Gi"}), &[]),
         ("storage raised", set.clone(), json!({"storage": "20Gi"}), &[]),
         (
-            "storage lowered",
+            "storage lowered before there is a volume",
             set.clone(),
             json!({"storage": "9Gi"}),
-            &["storage cannot be lowered"],
+            &[],
         ),
         (
             "storage spoiled",

@@ -318,7 +318,8 @@ fn references(id: &ClaimId, observed: &Observed) -> References {
     let volume = observed.volume(id).map(|(_, volume)| volume);
     References {
         identity: volume.and_then(|it| it.identity.clone()),
-        storage: volume.and_then(|it| it.requested.max(it.capacity)),
+        requested: volume.and_then(|it| it.requested),
+        capacity: volume.and_then(|it| it.capacity),
         restart: None,
     }
 }
