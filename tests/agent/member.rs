@@ -115,8 +115,9 @@ impl Member {
     /// A member with an empty volume and good files; nothing runs yet.
     pub(crate) fn new(needs: &Prerequisites) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        // Of one length: no member's name begins like another's, whose processes it would take for its own.
         let root = scratch().join(format!(
-            "dbclaim-agent-{}-{}",
+            "dbclaim-agent-{}-{:03}",
             std::process::id(),
             COUNT.fetch_add(1, Ordering::Relaxed)
         ));
@@ -475,7 +476,11 @@ fn scratch() -> PathBuf {
     let roomy = statvfs(memory).is_ok_and(|it| {
         it.f_bavail * it.f_frsize > 4 << 30 && !it.f_flag.contains(StatVfsMountFlags::NOEXEC)
     });
-    if roomy { memory.to_owned() } else { std::env::temp_dir() }
+    if roomy {
+        memory.to_owned()
+    } else {
+        std::env::temp_dir()
+    }
 }
 
 fn free_port() -> u16 {
