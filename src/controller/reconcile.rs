@@ -40,7 +40,7 @@ pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Resu
     let plan = info_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
         (_, true) => plan::teardown(&id, claim.spec.deletion_policy, seen.has_finalizer(), &observed),
         (Ok(resolved), false) => serve(resolved, &observed, &seen, &context),
-        (Err(_), false) => Plan::default(),
+        (Err(_), false) => plan::unserved(claim.spec.deletion_policy, seen.has_finalizer(), &observed),
     });
     let writes = info_span!("apply", steps = plan.steps.len());
     let (refusals, outcome) = apply(&id, &seen, &plan, &context).instrument(writes).await;
