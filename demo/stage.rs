@@ -31,8 +31,9 @@ pub fn root() -> &'static Path {
 }
 
 impl Stage {
-    /// Builds what is not built yet, side by side, starts the cluster, and installs the operator.
-    pub async fn set(nodes: u8, progress: Progress) -> anyhow::Result<Self> {
+    /// Builds what is not built yet, side by side, starts the cluster, and installs the operator with these values
+    /// of the chart.
+    pub async fn set(nodes: u8, values: &Value, progress: Progress) -> anyhow::Result<Self> {
         let cluster = Cluster::start(Options {
             profile: Profile::Node { nodes },
             name: None,
@@ -49,19 +50,19 @@ impl Stage {
         cluster.load_image(&engine).await?;
         step.finish();
         let stage = Self { cluster, helm, image };
-        stage.install(progress, &Value::Null).await?;
+        stage.install(&stage.image, progress, values).await?;
         Ok(stage)
     }
 
-    /// Installs or upgrades the operator by its chart.
-    pub async fn install(&self, progress: Progress, values: &Value) -> anyhow::Result<()> {
+    /// Installs the operator by its chart, or upgrades it to this image.
+    pub async fn install(&self, image: &str, progress: Progress, values: &Value) -> anyhow::Result<()> {
         let step = progress.step("installing the operator with helm");
         let installation = Installation {
             kubeconfig: self.cluster.kubeconfig(),
             context: None,
             helm: &self.helm,
             chart: &root().join("charts/dbclaim"),
-            image: &self.image,
+            image,
             values,
             deadline: OPERATOR_DEADLINE,
         };

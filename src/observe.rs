@@ -315,11 +315,21 @@ fn ownership(id: &ClaimId, seen: &Seen) -> Ownership {
             (Kind::ConfigMap, "Secret") | (Kind::Pod, "StatefulSet") | (Kind::EndpointSlice, "Service")
         ),
     };
-    if labelled && ours {
+    if (labelled || is_recorded(id, seen)) && ours {
         Ownership::Ours
     } else {
         Ownership::Foreign
     }
+}
+
+/// Whether a volume's own record says that it was made for this claim. Its labels can be lost; without them it is in
+/// no watch.
+fn is_recorded(id: &ClaimId, seen: &Seen) -> bool {
+    let Detail::Volume(volume) = &seen.detail else {
+        return false;
+    };
+    let claim = volume.identity.as_ref().map(|it| it.claim.as_str());
+    claim == Some(format!("{}/{}", id.namespace, id.name).as_str())
 }
 
 /// Whether nobody but us owns a part of a Secret's data; a hand edit takes fields from our entry.

@@ -41,7 +41,7 @@ pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Resu
     let plan = info_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
         (_, true) => plan::teardown(&id, claim.spec.deletion_policy, seen.has_finalizer(), &observed),
         (Ok(resolved), false) => serve(resolved, &observed, &seen, &context),
-        (Err(_), false) => Plan::default(),
+        (Err(_), false) => plan::unserved(claim.spec.deletion_policy, seen.has_finalizer(), &observed),
     });
     let writes = info_span!("apply", steps = plan.steps.len());
     let (refusals, outcome) = apply(&id, &seen, &plan, &context).instrument(writes).await;
@@ -146,7 +146,10 @@ impl Seen {
 }
 
 async fn observe(id: &ClaimId, seen: &Seen, context: &Context) -> Result<Observed, Error> {
-    let pending = seen.suspects.iter().any(|slot| slot.kind() == Kind::Secret);
+    let mut suspects = seen.suspects.clone();
+    // A volume that has lost its labels is in no watch; before its data is called missing, it is asked for by name.
+    suspects.extend(seen.initialized_before().then_some(Slot::Volume));
+    let pending = suspects.iter().any(|slot| slot.kind() == Kind::Secret);
     // A claim without a status may have found Secrets of a former one, in whatever state.
     let new = seen.status.is_none();
     let read_secrets =
@@ -155,7 +158,7 @@ async fn observe(id: &ClaimId, seen: &Seen, context: &Context) -> Result<Observe
         .observer
         .observe(Ask {
             id,
-            suspects: &seen.suspects,
+            suspects: &suspects,
             read_secrets,
             in_trouble: seen.in_trouble(context),
             doubt_secrets: seen

@@ -135,7 +135,7 @@ pub struct Input<'a> {
 
 /// Plans for a claim that shall serve.
 pub fn plan(input: Input<'_>) -> Plan {
-    let mut plan = Plan::default();
+    let mut plan = unserved(input.claim.deletion_policy, input.has_finalizer, input.observed);
     if input.claim.paused {
         plan.blocked.push(Blocked {
             condition: kind::RECONCILING,
@@ -148,7 +148,6 @@ pub fn plan(input: Input<'_>) -> Plan {
         // The watch will tell soon; what is made now would outlive the claim.
         return plan;
     }
-    finalizer(&input, &mut plan);
     let taken = names_taken(&input);
     if !taken.is_empty() {
         // Nothing of a claim is made as long as a part of it cannot be.
@@ -171,11 +170,15 @@ pub fn plan(input: Input<'_>) -> Plan {
     plan
 }
 
-fn finalizer(input: &Input<'_>, plan: &mut Plan) {
-    let wanted = input.claim.deletion_policy == DeletionPolicy::Delete;
-    if wanted != input.has_finalizer {
+/// Plans for a claim that is not served, because it is paused or its spec cannot be honoured: nothing but what its
+/// deletion will need. Without the finalizer the policy could not be kept.
+pub fn unserved(policy: DeletionPolicy, has_finalizer: bool, observed: &Observed) -> Plan {
+    let mut plan = Plan::default();
+    let wanted = policy == DeletionPolicy::Delete;
+    if wanted != has_finalizer && !observed.claim_gone {
         plan.steps.push(Step::Finalizer { present: wanted });
     }
+    plan
 }
 
 fn names_taken(input: &Input<'_>) -> Vec<Blocked> {

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::audit;
 use crate::life::volume_folder;
-use crate::world::{Scene, eventually};
+use crate::world::{HOME_CLASS, Scene, eventually};
 
 /// How soon after its cause trouble has its Event.
 const SOON: i64 = 30;
@@ -42,7 +42,7 @@ async fn event(scene: &Scene, claim: &str, reason: &str) -> Event {
 }
 
 /// Waits for the trouble, as Ready=False and as exactly one Event with the same words; returns the words.
-async fn named(scene: &Scene, reason: &str, parts: &[&str]) -> String {
+pub async fn named(scene: &Scene, reason: &str, parts: &[&str]) -> String {
     let message = scene.condition("orders", "Ready", "False", reason).await;
     for part in parts {
         assert!(message.contains(part), "{part:?} is not in: {message}");
@@ -57,7 +57,7 @@ async fn named(scene: &Scene, reason: &str, parts: &[&str]) -> String {
 }
 
 /// That the Event came soon after the claim was made.
-async fn soon(scene: &Scene, reason: &str) {
+pub async fn soon(scene: &Scene, reason: &str) {
     let event = event(scene, "orders", reason).await;
     let made = scene.claim("orders").await.creation_timestamp().unwrap();
     let after = event.event_time.unwrap().0.duration_since(made.0).as_secs();
@@ -65,7 +65,7 @@ async fn soon(scene: &Scene, reason: &str) {
 }
 
 /// Ready again, and said so by one Event.
-async fn healed(scene: &Scene) {
+pub async fn healed(scene: &Scene) {
     scene.ready("orders").await;
     let over = event(scene, "orders", "Ready").await;
     assert_eq!(over.type_.as_deref(), Some("Normal"));
@@ -119,11 +119,9 @@ pub async fn a_missing_storage_class_is_named_and_heals(scene: Scene) {
         .condition("orders", "StorageReady", "False", "StorageClassMissing")
         .await;
     let classes: Api<StorageClass> = Api::all(scene.world.client.clone());
-    let known = classes.list(&ListParams::default()).await.unwrap().items;
-    let known = known.first().expect("a class that works");
     let class = StorageClass {
         metadata: serde_json::from_value(json!({"name": name})).unwrap(),
-        ..known.clone()
+        ..classes.get(HOME_CLASS).await.unwrap()
     };
     classes.create(&PostParams::default(), &class).await.unwrap();
     healed(&scene).await;

@@ -236,9 +236,24 @@ fn paused_changes_nothing() {
     let mut cluster = Cluster::ready();
     cluster.spec.paused = true;
     cluster.spec.team = "billing".into();
-    cluster.spec.deletion_policy = DeletionPolicy::Delete;
     cluster.remove(Slot::Service);
     assert_snapshot!(cluster.pass().text(), @"blocked Reconciling: Paused");
+}
+
+/// Else the volume would outlive a claim of which nobody wants anything back.
+#[test]
+fn the_policy_counts_for_a_claim_that_is_paused_or_invalid() {
+    let mut cluster = Cluster::ready();
+    cluster.spec.deletion_policy = DeletionPolicy::Delete;
+    cluster.spec.paused = true;
+    assert_snapshot!(cluster.pass().text(), @r"
+    finalizer true
+    blocked Reconciling: Paused
+    ");
+    cluster.spec.version = Some("nonsense".into());
+    let pass = cluster.pass();
+    assert!(pass.resolved.is_err());
+    assert_eq!(pass.plan.steps, [Step::Finalizer { present: true }]);
 }
 
 #[test]

@@ -212,7 +212,7 @@ impl Cluster {
                 initialized_before: self.said_initialized,
                 has_finalizer: self.has_finalizer,
             }),
-            (Err(_), false) => Plan::default(),
+            (Err(_), false) => plan::unserved(self.spec.deletion_policy, self.has_finalizer, &observed),
         };
         Pass {
             observed,
