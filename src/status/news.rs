@@ -37,8 +37,16 @@ pub fn is_ready(status: &DatabaseClaimStatus) -> bool {
 }
 
 fn filling(status: &DatabaseClaimStatus) -> Option<&Condition> {
+    let full = [reason::VOLUME_FILLING, reason::VOLUME_FULL];
     let mut conditions = status.conditions.iter();
-    conditions.find(|it| it.reason == reason::VOLUME_FILLING)
+    conditions.find(|it| full.contains(&it.reason.as_str()))
+}
+
+/// Whether the volume was not as full before; that it has become less full is no news.
+fn worse(before: Option<&DatabaseClaimStatus>, now: &Condition) -> bool {
+    before
+        .and_then(filling)
+        .is_none_or(|it| it.reason == reason::VOLUME_FILLING && now.reason == reason::VOLUME_FULL)
 }
 
 /// What is worth an Event.
@@ -61,9 +69,7 @@ pub fn news<'a>(
     let was = before.and_then(trouble);
     match trouble(now) {
         Some(trouble) if was.is_none_or(|was| was.reason != trouble.reason) => Some(News::Trouble(trouble)),
-        None if filling(now).is_some() && before.and_then(filling).is_none() => {
-            filling(now).map(News::Warning)
-        }
+        None if filling(now).is_some_and(|it| worse(before, it)) => filling(now).map(News::Warning),
         None if is_ready(now) && (in_trouble || was.is_some()) => Some(News::Over),
         _ => None,
     }
@@ -116,7 +122,9 @@ mod tests {
         let (ready, filling) = (status(reason::READY, ""), {
             let mut filling = status(reason::READY, "");
             let mut volume = status(reason::VOLUME_FILLING, "").conditions;
-            volume.iter_mut().for_each(|it| it.status = "True".into());
+            for condition in &mut volume {
+                condition.status = "True".into();
+            }
             filling.conditions.append(&mut volume);
             filling
         });

@@ -57,6 +57,25 @@ fn fill(folder: &std::path::Path, left: u64) {
     }
 }
 
+/// Writes large rows until the engine refuses one; returns its words.
+async fn rows_until_refused(scene: &Scene) -> String {
+    let client = scene.connect("orders").await;
+    client
+        .batch_execute("CREATE TABLE IF NOT EXISTS large (row text)")
+        .await
+        .unwrap_or_default();
+    for _ in 0..10_000 {
+        let insert =
+            "INSERT INTO large SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 20000)";
+        if let Err(error) = client.batch_execute(insert).await {
+            return error
+                .as_db_error()
+                .map_or_else(|| error.to_string(), |it| it.message().to_owned());
+        }
+    }
+    panic!("the volume is never full");
+}
+
 /// Nothing is lost by a volume that is full, and more space is all that it needs.
 pub async fn a_full_volume_is_named_and_heals_when_it_grows(scene: Scene) {
     let spec = json!({"storageClassName": SIZED_CLASS, "storage": "1Gi"});
@@ -71,9 +90,16 @@ pub async fn a_full_volume_is_named_and_heals_when_it_grows(scene: Scene) {
     assert!(said.contains("raise spec.storage"), "{said}");
     fill(&folder, 0);
     let said = scene
-        .condition("orders", "StorageReady", "False", "WriteTestFailed")
+        .condition("orders", "StorageReady", "False", "VolumeFull")
         .await;
     assert!(said.contains("raise spec.storage"), "{said}");
+    let refused = rows_until_refused(&scene).await;
+    assert!(refused.contains("No space left"), "{refused}");
+    assert_eq!(
+        scene.rows("orders").await,
+        ["first"],
+        "what was committed is read"
+    );
     let pod = scene.api::<Pod>().get("orders-db-1-0").await.unwrap();
     patch(&scene, json!({"storage": "2Gi"})).await;
     scene.ready("orders").await;
