@@ -1,6 +1,8 @@
 //! `(DatabaseClaim, References)` → `Claim`, or what is wrong with it. Pure; shared by the admission webhook
 //! and the controller, so both say the same.
 
+use std::collections::BTreeSet;
+
 use thiserror::Error;
 
 use crate::api::protocol::{FORMAT, Identity};
@@ -52,6 +54,14 @@ pub enum Violation {
         name: String,
         /// What is wrong with it.
         rule: String,
+    },
+    /// An extension that the engine's images lack or that may not be had.
+    #[error("spec.extensions: {name} is not available; available are {available}")]
+    Extension {
+        /// Extension.
+        name: String,
+        /// Those there are.
+        available: String,
     },
     /// The volume of this name was made for something else.
     #[error(
@@ -142,6 +152,7 @@ pub fn validate(
         None => Some(size.storage),
     };
     wrong.extend(parameters(spec, size.engine_memory()));
+    wrong.extend(extensions(spec));
     if let (Some(record), Some(version)) = (&references.identity, &version) {
         wrong.extend(disagreements(id, spec, version, record));
     }
@@ -172,6 +183,7 @@ pub fn validate(
         deletion_policy: spec.deletion_policy,
         hibernated: spec.hibernated,
         parameters: spec.parameters.clone(),
+        extensions: BTreeSet::from_iter(spec.extensions.clone()).into_iter().collect(),
         restart: references.restart.clone(),
         paused: spec.paused,
         identity,
@@ -187,6 +199,21 @@ fn parameters(spec: &DatabaseClaimSpec, memory: Bytes) -> impl Iterator<Item = V
             rule,
         })
     })
+}
+
+fn extensions(spec: &DatabaseClaimSpec) -> impl Iterator<Item = Violation> + '_ {
+    let available = Engine::from(spec.engine).extensions();
+    let lacking = move |name: &&String| !available.contains(&name.as_str());
+    spec.extensions
+        .iter()
+        .filter(lacking)
+        .map(move |name| Violation::Extension {
+            name: name.clone(),
+            available: match available {
+                [] => "none for this engine".to_owned(),
+                some => some.join(", "),
+            },
+        })
 }
 
 fn version(id: &ClaimId, spec: &DatabaseClaimSpec, references: &References) -> Result<Version, Violation> {

@@ -218,6 +218,10 @@ fn violations() -> Vec<(Value, References)> {
             json!({"parameters": {"fsync": "off", "work_mem": "lots", "nonsense": "1"}}),
             References::default(),
         ),
+        (
+            json!({"extensions": ["pg_trgm", "dblink"]}),
+            References::default(),
+        ),
         (json!({"version": "17"}), on(record())),
         (json!({"version": "18"}), other(|it| it.engine = "mysql".into())),
         (
@@ -253,6 +257,7 @@ fn no_kind_of_violation_is_left_out() {
         Violation::VersionUnknown { .. } => "version unknown",
         Violation::Storage(_) => "storage",
         Violation::Parameter { .. } => "parameter",
+        Violation::Extension { .. } => "extension",
         Violation::OtherData { .. } => "other data",
         Violation::DataUnsupported { .. } => "data unsupported",
         Violation::OtherName { .. } => "other name",
@@ -264,6 +269,7 @@ fn no_kind_of_violation_is_left_out() {
         .collect();
     let expected = [
         "data unsupported",
+        "extension",
         "other data",
         "other name",
         "parameter",

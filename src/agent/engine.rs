@@ -169,6 +169,13 @@ impl Engine {
         }
     }
 
+    /// Creates extensions in the application's database that are not there yet.
+    pub(super) async fn extend(&self, database: &str, extensions: &[String]) -> Result<(), EngineError> {
+        match self {
+            Self::Postgres(postgres) => postgres.extend(database, extensions).await,
+        }
+    }
+
     /// Commits a write and reads it back.
     pub(super) async fn write_test(&self) -> Result<(), EngineError> {
         match self {

@@ -54,6 +54,9 @@ pub struct MemberConfig {
     pub database: String,
     /// Application role to create; owner of the database.
     pub username: String,
+    /// Extensions to create in the application's database.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<String>,
     /// Report ConfigMap by member id.
     pub reports: BTreeMap<u32, String>,
     /// What the volume of each member must hold, by member id.

@@ -130,6 +130,16 @@ pub struct DatabaseClaimSpec {
     #[schemars(schema_with = "parameters")]
     pub parameters: BTreeMap<String, String>,
 
+    /// Extensions of the engine that are created in the database, such as `pg_trgm` (PostgreSQL). They stand in the
+    /// schema `extensions`, which is on the database's search path. One that is taken off the list stays in the
+    /// database; drop it yourself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 1, max = 63), pattern(r"^[a-z0-9][-_a-z0-9]*$"))
+    )]
+    pub extensions: Vec<String>,
+
     /// While `true`, the database is stopped and costs no CPU and memory; its data, addresses and Secrets stay.
     /// Default `false`.
     #[serde(default)]

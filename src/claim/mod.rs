@@ -45,6 +45,8 @@ pub struct Claim {
     pub hibernated: bool,
     /// Parameters of the engine, each of which may be set.
     pub parameters: BTreeMap<String, String>,
+    /// Extensions, sorted, each available.
+    pub extensions: Vec<String>,
     /// Restart that was asked for: any text that was not there before.
     pub restart: Option<String>,
     /// Whether the operator keeps its hands off.

@@ -68,9 +68,17 @@ impl Engine {
         self,
         memory: Bytes,
         parameters: &BTreeMap<String, String>,
+        extensions: &[String],
     ) -> BTreeMap<&'static str, String> {
         match self {
-            Self::Postgres => postgres::config_files(memory, parameters),
+            Self::Postgres => postgres::config_files(memory, parameters, extensions),
+        }
+    }
+
+    /// Extensions that a claim may list: those of the stock image that give no way out of the database.
+    pub fn extensions(self) -> &'static [&'static str] {
+        match self {
+            Self::Postgres => &postgres::EXTENSIONS,
         }
     }
 

@@ -20,15 +20,53 @@ host    all       postgres  all      reject
 host    all       all       all      scram-sha-256
 ";
 
-/// `postgresql.conf` and `pg_hba.conf`. `parameters` are of those that may be set, and valid.
-pub fn config_files(memory: Bytes, parameters: &BTreeMap<String, String>) -> BTreeMap<&'static str, String> {
+/// Of the contrib modules that every packaged server has
+/// (<https://www.postgresql.org/docs/current/contrib.html>): those that reach no file, no network and no other
+/// database, and whose scripts do not depend on the search path.
+pub const EXTENSIONS: [&str; 25] = [
+    "amcheck",
+    "bloom",
+    "btree_gin",
+    "btree_gist",
+    "citext",
+    "cube",
+    "dict_int",
+    "dict_xsyn",
+    "fuzzystrmatch",
+    "hstore",
+    "intarray",
+    "isn",
+    "lo",
+    "ltree",
+    "pg_buffercache",
+    "pg_stat_statements",
+    "pg_trgm",
+    "pgcrypto",
+    "pgrowlocks",
+    "pgstattuple",
+    "seg",
+    "tablefunc",
+    "tcn",
+    "unaccent",
+    "uuid-ossp",
+];
+
+/// Extensions that work only when the server has loaded their library at its start.
+const PRELOADED: [&str; 1] = ["pg_stat_statements"];
+
+/// `postgresql.conf` and `pg_hba.conf`. `parameters` and `extensions` are of those that may be set, and valid.
+pub fn config_files(
+    memory: Bytes,
+    parameters: &BTreeMap<String, String>,
+    extensions: &[String],
+) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
-        ("postgresql.conf", server(memory, parameters)),
+        ("postgresql.conf", server(memory, parameters, extensions)),
         ("pg_hba.conf", HBA.to_owned()),
     ])
 }
 
-fn server(memory: Bytes, parameters: &BTreeMap<String, String>) -> String {
+fn server(memory: Bytes, parameters: &BTreeMap<String, String>, extensions: &[String]) -> String {
     let mib = memory.0 / Bytes::MIB;
     // About 5 MiB per session beside the shared memory; never fewer than a small pool needs.
     let connections = (mib / 10).clamp(50, 400);
@@ -81,6 +119,13 @@ fn server(memory: Bytes, parameters: &BTreeMap<String, String>) -> String {
     set("default_text_search_config", "pg_catalog.english");
     // What a superuser sets by SQL would fight with this file. (Version 17 and later.)
     set("allow_alter_system", "off");
+    let libraries: Vec<&str> = PRELOADED
+        .into_iter()
+        .filter(|it| extensions.iter().any(|asked| asked == it))
+        .collect();
+    if !libraries.is_empty() {
+        write("shared_preload_libraries", &libraries.join(","));
+    }
     for (key, value) in parameters {
         write(key, value);
     }
@@ -99,7 +144,7 @@ mod tests {
     #[test]
     fn memory_settings_fit_into_every_size() {
         for mib in [256_u64, 512, 2048, 16 * 1024] {
-            let text = server(Bytes(mib * Bytes::MIB), &BTreeMap::new());
+            let text = server(Bytes(mib * Bytes::MIB), &BTreeMap::new(), &[]);
             let number = |key: &str| -> u64 {
                 let line = text.lines().find(|line| line.starts_with(key)).unwrap();
                 line.chars()

@@ -168,8 +168,8 @@ fn port(name: &str, number: u16) -> ServicePort {
 /// covers what the engine reads, not what is known of the volume: learning that changes no engine.
 pub(super) fn config(claim: &Claim, initialized: Option<&Initialized>) -> (Object, String) {
     let engine = Engine::from(claim.engine);
-    let files = engine.config_files(claim.size.engine_memory(), &claim.parameters);
-    let generation = hash(&json!([files, claim.database, claim.username]));
+    let files = engine.config_files(claim.size.engine_memory(), &claim.parameters, &claim.extensions);
+    let generation = hash(&json!([files, claim.database, claim.username, claim.extensions]));
     let member = MemberConfig {
         v: FORMAT,
         generation: generation.clone(),
@@ -178,6 +178,7 @@ pub(super) fn config(claim: &Claim, initialized: Option<&Initialized>) -> (Objec
         claim: claim.id.path(),
         database: claim.database.clone(),
         username: claim.username.clone(),
+        extensions: claim.extensions.clone(),
         reports: BTreeMap::from([(FIRST_MEMBER, claim.id.report(FIRST_MEMBER))]),
         volumes: BTreeMap::from([(
             FIRST_MEMBER,

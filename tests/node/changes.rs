@@ -167,3 +167,44 @@ pub async fn parameters_are_in_force_at_once_or_wait_for_a_restart(scene: Scene)
     patch(&scene, json!({"spec": {"parameters": null}})).await;
     scene.ready("orders").await;
 }
+
+/// Extensions are there for the application, made where it cannot have put anything; one that needs its library
+/// loaded waits for a restart.
+pub async fn extensions_are_created_and_those_to_be_preloaded_wait(scene: Scene) {
+    let before = serving(&scene).await;
+    patch(&scene, json!({"spec": {"extensions": ["pg_trgm", "uuid-ossp"]}})).await;
+    eventually("pg_trgm on the search path", || async {
+        let client = scene.connect("orders").await;
+        let row = client
+            .query_one("SELECT similarity('claim', 'claims')::text", &[])
+            .await;
+        row.map(drop).map_err(|error| format!("{error:?}"))
+    })
+    .await;
+    patch(
+        &scene,
+        json!({"spec": {"extensions": ["pg_trgm", "pg_stat_statements"]}}),
+    )
+    .await;
+    let said = scene
+        .condition("orders", "UpdatePending", "True", "RestartNeeded")
+        .await;
+    assert!(said.contains("shared_preload_libraries"), "{said}");
+    assert_eq!(uid(&scene).await, before);
+    patch(
+        &scene,
+        json!({"metadata": {"annotations": {key::RESTART: "now"}}}),
+    )
+    .await;
+    served_by_another(&scene, &before).await;
+    let client = scene.connect("orders").await;
+    client
+        .query("SELECT count(*) FROM pg_stat_statements", &[])
+        .await
+        .unwrap();
+    let kept = client
+        .query("SELECT FROM pg_extension WHERE extname = 'uuid-ossp'", &[])
+        .await
+        .unwrap();
+    assert_eq!(kept.len(), 1, "what is taken off the list stays");
+}

@@ -75,6 +75,7 @@ scenarios![
     changes::another_size_is_in_force_after_one_restart,
     changes::a_version_without_an_image_is_named_and_taken_back,
     changes::parameters_are_in_force_at_once_or_wait_for_a_restart,
+    changes::extensions_are_created_and_those_to_be_preloaded_wait,
     changes::a_hibernated_claim_has_no_pod_and_wakes_with_its_data,
     storage::a_full_volume_is_named_and_heals_when_it_grows,
     storage::a_class_that_cannot_expand_says_so_and_nothing_else_stops,

@@ -3,6 +3,7 @@
 //! Writes nothing into the data directory but what initdb does; configuration stays in the mounted files.
 
 mod control;
+mod extend;
 mod metrics;
 pub(super) mod scram;
 mod server;
