@@ -197,6 +197,21 @@ pub fn refused_at_creation() -> Vec<(&'static str, Value, &'static [&'static str
             &["spec.parameters", "64"],
         ),
         (
+            "extensions of a wrong type",
+            json!({"extensions": "pg_trgm"}),
+            &["spec.extensions", "array"],
+        ),
+        (
+            "extensions with what is no name",
+            json!({"extensions": ["pg_trgm; DROP"]}),
+            &["spec.extensions[0]"],
+        ),
+        (
+            "extensions too many",
+            json!({"extensions": vec!["a"; 33]}),
+            &["spec.extensions", "32"],
+        ),
+        (
             "hibernated of a wrong type",
             json!({"hibernated": "yes"}),
             &["spec.hibernated", "boolean"],
@@ -330,6 +345,18 @@ pub fn changes() -> Vec<(&'static str, Value, Value, &'static [&'static str])> {
             "deletionPolicy removed",
             set.clone(),
             json!({"deletionPolicy": null}),
+            &[],
+        ),
+        (
+            "extensions set",
+            bare.clone(),
+            json!({"extensions": ["pg_trgm"]}),
+            &[],
+        ),
+        (
+            "extensions removed",
+            json!({"extensions": ["pg_trgm"]}),
+            json!({"extensions": null}),
             &[],
         ),
         (
