@@ -237,6 +237,16 @@ pub struct DatabaseClaimStatus {
     pub initialized_at: Option<String>,
 }
 
+/// `observedGeneration` of a claim that no operator has looked at; no object has this generation.
+pub const NOT_SEEN: i64 = -1;
+
+impl DatabaseClaimStatus {
+    /// Whether an operator wrote it; else it is the schema's default.
+    pub fn is_written(&self) -> bool {
+        self.observed_generation != Some(NOT_SEEN)
+    }
+}
+
 /// One word for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Phase {

@@ -92,10 +92,9 @@ impl Seen {
         let meta = &claim.metadata;
         let resource_version = meta.resource_version.clone().unwrap_or_default();
         let remembered = context.memory.recall(&id.uid);
+        let status = claim.status.as_ref().filter(|it| it.is_written());
         Self {
-            status: context
-                .memory
-                .newest_status(&id.uid, &resource_version, claim.status.as_ref()),
+            status: context.memory.newest_status(&id.uid, &resource_version, status),
             resource_version,
             generation: meta.generation.unwrap_or_default(),
             finalizers: meta.finalizers.clone().unwrap_or_default(),

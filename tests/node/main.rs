@@ -14,11 +14,13 @@ mod audit;
 mod binding;
 mod changes;
 mod deletion;
+mod dump;
 mod engines;
 mod interrupted;
 mod leadership;
 mod ledger;
 mod life;
+mod packaging;
 mod processes;
 mod serving;
 #[path = "../../demo/stage.rs"]
@@ -57,6 +59,7 @@ scenarios![
     serving::a_restarted_operator_writes_nothing,
     serving::a_new_team_is_labelled_without_a_restart,
     serving::storage_grows_while_serving,
+    dump::the_documented_dump_can_be_restored_into_another_claim,
     life::a_deleted_pod_comes_back_with_every_row,
     life::a_killed_agent_leaves_the_database_running,
     life::a_killed_container_recovers_every_row,
@@ -108,6 +111,10 @@ scenarios![
     leadership::a_killed_leader_is_succeeded_and_the_claim_becomes_ready,
     leadership::a_terminated_leader_hands_over_and_ends_well,
     leadership::a_paused_leader_writes_nothing_when_it_wakes,
+    packaging::kubectl_waits_until_a_claim_is_ready,
+    packaging::helm_waits_for_a_claim_in_a_chart,
+    packaging::an_upgraded_operator_restarts_no_database,
+    packaging::an_uninstalled_operator_leaves_everything_and_a_new_one_takes_over,
     // Last, because they wait until all others are over.
     surroundings::a_missing_default_storage_class_is_named_and_heals,
 ];
