@@ -29,7 +29,7 @@ use crate::validate::{References, Violations, identify, validate};
 pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Result<Action, Error> {
     let id = identify(&claim)?;
     let seen = Seen::new(&claim, &context, &id);
-    let observed = match observe(&id, &seen, &context)
+    let observed = match observe(&id, &claim.spec.team, &seen, &context)
         .instrument(info_span!("observe"))
         .await
     {
@@ -91,13 +91,16 @@ impl Seen {
         let meta = &claim.metadata;
         let resource_version = meta.resource_version.clone().unwrap_or_default();
         let remembered = context.memory.recall(&id.uid);
+        let mut finalizers = meta.finalizers.clone().unwrap_or_default();
+        // What was taken off is off, whether or not the watch has shown it.
+        finalizers.retain(|it| it != FINALIZER || !remembered.released);
         Self {
             status: context
                 .memory
                 .newest_status(&id.uid, &resource_version, claim.status.as_ref()),
             resource_version,
             generation: meta.generation.unwrap_or_default(),
-            finalizers: meta.finalizers.clone().unwrap_or_default(),
+            finalizers,
             deleting: meta.deletion_timestamp.is_some(),
             suspects: remembered.suspects,
             secrets_due: remembered
@@ -143,7 +146,7 @@ impl Seen {
     }
 }
 
-async fn observe(id: &ClaimId, seen: &Seen, context: &Context) -> Result<Observed, Error> {
+async fn observe(id: &ClaimId, team: &str, seen: &Seen, context: &Context) -> Result<Observed, Error> {
     let pending = seen.suspects.iter().any(|slot| slot.kind() == Kind::Secret);
     // A claim without a status may have found Secrets of a former one, in whatever state.
     let new = seen.status.is_none();
@@ -153,6 +156,7 @@ async fn observe(id: &ClaimId, seen: &Seen, context: &Context) -> Result<Observe
         .observer
         .observe(Ask {
             id,
+            team,
             suspects: &seen.suspects,
             read_secrets,
             in_trouble: seen.in_trouble(context),
@@ -227,6 +231,10 @@ async fn apply(
         match written {
             Ok(written) => {
                 news::written(&written);
+                if seen.deleting && matches!(written, Written::Claim) {
+                    let key = (id.namespace.as_str(), id.name.as_str());
+                    context.memory.note(&id.uid, key, |it| it.released = true);
+                }
                 take_in(id, written, context);
             }
             Err(error) => {
