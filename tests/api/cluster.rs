@@ -71,6 +71,11 @@ impl Suite {
         self.cluster.kubeconfig()
     }
 
+    /// One event per request that the API server has answered.
+    pub fn audit_log(&self) -> &std::path::Path {
+        self.cluster.audit_log()
+    }
+
     /// How to reach the API server, for clients of one's own.
     pub fn config(&self) -> kube::Config {
         self.cluster.config()

@@ -11,9 +11,11 @@
 mod cluster;
 mod exposition;
 mod faults;
+mod grants;
 mod lease;
 mod line;
 mod normal;
+mod program;
 mod rights;
 mod scenarios;
 mod scene;
@@ -86,6 +88,7 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         lease::a_deleted_lease_is_not_taken_before_its_term_is_over,
         lease::a_standby_is_ready_and_writes_nothing_until_it_leads,
         lease::a_leader_whose_lease_ran_out_writes_nothing,
+        grants::what_is_granted_is_what_is_used,
         rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
     ];
     trials.extend(scenarios::ALL.iter().map(|scenario| {
