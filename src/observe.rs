@@ -48,6 +48,8 @@ pub enum Error {
 pub struct Ask<'a> {
     /// The claim.
     pub id: &'a ClaimId,
+    /// Its team, as its markers have it when their Secrets have it.
+    pub team: &'a str,
     /// Objects that a POST found to exist and that no watch has shown.
     pub suspects: &'a [Slot],
     /// Whether the Secrets are read although their markers are there.
@@ -115,7 +117,10 @@ impl Observer {
             children,
             ..Observed::default()
         };
-        let marked = |slot| observed.slot(id, slot).is_some_and(|marker| !marker.deleting);
+        let marked = |slot| {
+            let marker = observed.slot(id, slot);
+            marker.is_some_and(|it| !it.deleting && it.team.as_deref() == Some(ask.team))
+        };
         let unknown = |report: &Report| report.applied.credentials == 0;
         let doubted = ask.doubt_secrets && observed.current_report(id).is_some_and(unknown);
         if ask.read_secrets || doubted || !marked(Slot::AdminMarker) || !marked(Slot::AppMarker) {

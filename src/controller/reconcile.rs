@@ -30,7 +30,7 @@ use crate::validate::{References, Violations, identify, validate};
 pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Result<Action, Error> {
     let id = identify(&claim)?;
     let seen = Seen::new(&claim, &context, &id);
-    let observed = match observe(&id, &seen, &context)
+    let observed = match observe(&id, &claim.spec.team, &seen, &context)
         .instrument(info_span!("observe"))
         .await
     {
@@ -93,11 +93,14 @@ impl Seen {
         let resource_version = meta.resource_version.clone().unwrap_or_default();
         let remembered = context.memory.recall(&id.uid);
         let status = claim.status.as_ref().filter(|it| it.is_written());
+        let mut finalizers = meta.finalizers.clone().unwrap_or_default();
+        // What was taken off is off, whether or not the watch has shown it.
+        finalizers.retain(|it| it != FINALIZER || !remembered.released);
         Self {
             status: context.memory.newest_status(&id.uid, &resource_version, status),
             resource_version,
             generation: meta.generation.unwrap_or_default(),
-            finalizers: meta.finalizers.clone().unwrap_or_default(),
+            finalizers,
             deleting: meta.deletion_timestamp.is_some(),
             suspects: remembered.suspects,
             secrets_due: remembered
@@ -144,7 +147,7 @@ impl Seen {
     }
 }
 
-async fn observe(id: &ClaimId, seen: &Seen, context: &Context) -> Result<Observed, Error> {
+async fn observe(id: &ClaimId, team: &str, seen: &Seen, context: &Context) -> Result<Observed, Error> {
     let mut suspects = seen.suspects.clone();
     // A volume that has lost its labels is in no watch; before its data is called missing, it is asked for by name.
     suspects.extend(seen.initialized_before().then_some(Slot::Volume));
@@ -157,6 +160,7 @@ async fn observe(id: &ClaimId, seen: &Seen, context: &Context) -> Result<Observe
         .observer
         .observe(Ask {
             id,
+            team,
             suspects: &suspects,
             read_secrets,
             in_trouble: seen.in_trouble(context),
@@ -233,6 +237,10 @@ async fn apply(
         match written {
             Ok(written) => {
                 news::written(&written);
+                if seen.deleting && matches!(written, Written::Claim) {
+                    let key = (id.namespace.as_str(), id.name.as_str());
+                    context.memory.note(&id.uid, key, |it| it.released = true);
+                }
                 take_in(id, written, context);
             }
             Err(error) => {

@@ -363,8 +363,9 @@ fn drifted(child: &Child, object: &Object, plan: &mut Plan) -> bool {
     }
 }
 
-/// A marker says that its Secret needs no look: as long as one is missing, every pass reads both. So it can be
-/// made once its Secret's UID is known, and the admin Secret's is made once nothing waits for that Secret.
+/// A marker says that its Secret needs no look: as long as one is missing or of another team, every pass reads
+/// both. So it can be made once its Secret's UID is known, and the admin Secret's is made once nothing waits for
+/// that Secret; and it is changed only when its Secret is as it should be.
 fn markers(input: &Input<'_>, plan: &mut Plan) {
     let Input { claim, observed, .. } = input;
     let waiting = plan
@@ -395,8 +396,15 @@ fn markers(input: &Input<'_>, plan: &mut Plan) {
             }
             _ => continue,
         };
+        let changes = |step: &Step| matches!(step, Step::Apply { object, .. } if object.slot == secret);
+        let marker = marker(claim, slot, uid);
+        let same = child.is_none_or(|it| it.applied.as_deref() == Some(marker.applied.as_str()));
+        if !same && plan.steps.iter().any(changes) {
+            plan.again = true;
+            continue;
+        }
         if slot != Slot::AdminMarker || !waiting {
-            settle(input, plan, &marker(claim, slot, uid));
+            settle(input, plan, &marker);
         }
     }
 }

@@ -223,7 +223,10 @@ impl Cluster {
 
     /// What a pass sees.
     pub fn observed(&self) -> Observed {
-        let marked = |slot| self.slot(slot).is_some_and(|it| !it.child.deleting);
+        let marked = |slot| {
+            let marker = self.slot(slot).map(|it| &it.child);
+            marker.is_some_and(|it| !it.deleting && it.team.as_ref() == Some(&self.spec.team))
+        };
         let read = match self.reads {
             Reads::Always => true,
             Reads::Never => false,
