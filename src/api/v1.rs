@@ -45,13 +45,19 @@ use serde::{Deserialize, Serialize};
         .message("spec.storage cannot be lowered below what the volume has (status.resolved.storage); a volume cannot shrink")
 )]
 #[x_kube(
+    validation = Rule::new("self.engine != 'postgres' || !has(self.version) || self.version.matches('^(17|18)([.][0-9]+)?$')")
+        .message("version is not one of PostgreSQL's; available are 17 and 18, and exact ones of these such as 17.5")
+        .field_path(".version"),
+    validation = Rule::new("self.engine != 'mysql' || !has(self.version) || self.version.matches('^(8[.]4|9[.]7)([.][0-9]+)?$')")
+        .message("version is not one of MySQL's; available are 8.4 and 9.7, and exact ones of these such as 9.7.4")
+        .field_path(".version"),
     validation = Rule::new("self.engine == oldSelf.engine")
         .message("engine cannot be changed; create a new claim and copy the data"),
     validation = Rule::new("self.size == oldSelf.size")
         .message("size cannot be changed yet; create a new claim of the wanted size and copy the data"),
-    validation = Rule::new("has(self.version) == has(oldSelf.version) && (!has(self.version) || self.version == oldSelf.version) || has(self.version) && has(oldSelf.version) && (int(self.version.split('.')[0]) < int(oldSelf.version.split('.')[0]) || self.version.split('.')[0] == oldSelf.version.split('.')[0] && self.version.contains('.') && oldSelf.version.contains('.') && int(self.version.split('.')[1]) < int(oldSelf.version.split('.')[1]))")
+    validation = Rule::new("has(self.version) == has(oldSelf.version) && (!has(self.version) || self.version == oldSelf.version) || has(self.version) && has(oldSelf.version) && (int(self.version.split('.')[0]) < int(oldSelf.version.split('.')[0]) || self.version.split('.')[0] == oldSelf.version.split('.')[0] && self.version.split('.').size() > 1 && oldSelf.version.split('.').size() > 1 && (int(self.version.split('.')[1]) < int(oldSelf.version.split('.')[1]) || self.version.split('.')[1] == oldSelf.version.split('.')[1] && self.version.split('.').size() > 2 && oldSelf.version.split('.').size() > 2 && int(self.version.split('.')[2]) < int(oldSelf.version.split('.')[2])))")
         .message("version cannot be changed yet; create a new claim of the wanted version and copy the data"),
-    validation = Rule::new("!(has(self.version) && has(oldSelf.version)) || !(int(self.version.split('.')[0]) < int(oldSelf.version.split('.')[0]) || self.version.split('.')[0] == oldSelf.version.split('.')[0] && self.version.contains('.') && oldSelf.version.contains('.') && int(self.version.split('.')[1]) < int(oldSelf.version.split('.')[1]))")
+    validation = Rule::new("!(has(self.version) && has(oldSelf.version)) || !(int(self.version.split('.')[0]) < int(oldSelf.version.split('.')[0]) || self.version.split('.')[0] == oldSelf.version.split('.')[0] && self.version.split('.').size() > 1 && oldSelf.version.split('.').size() > 1 && (int(self.version.split('.')[1]) < int(oldSelf.version.split('.')[1]) || self.version.split('.')[1] == oldSelf.version.split('.')[1] && self.version.split('.').size() > 2 && oldSelf.version.split('.').size() > 2 && int(self.version.split('.')[2]) < int(oldSelf.version.split('.')[2])))")
         .message("version cannot be lowered: the engine cannot read data written by a newer version"),
     validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
         .message("storageClassName cannot be changed; create a new claim in the other class and copy the data"),
@@ -64,7 +70,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseClaimSpec {
-    /// Database engine: `postgres`. Cannot be changed.
+    /// Database engine: `postgres` or `mysql`. Cannot be changed.
     pub engine: EngineName,
 
     /// Size of the database: CPU, memory and default storage together. `small` (250m–1 CPU, 512Mi, 5Gi),
@@ -76,13 +82,11 @@ pub struct DatabaseClaimSpec {
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub team: String,
 
-    /// Version of the engine: a major version such as `"17"`, or an exact one such as `"17.5"`. Write it in
-    /// quotes. By default, what the volume already holds, else the newest that is proven (`17`). Cannot be
-    /// changed yet, and never lowered.
+    /// Version of the engine: a release series such as `"17"` (PostgreSQL) or `"9.7"` (MySQL), or an exact one
+    /// such as `"17.5"` or `"9.7.4"`. Write it in quotes. By default, what the volume already holds, else the
+    /// newest series that is proven (`17`, `9.7`). Cannot be changed yet, and never lowered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 8), pattern(r"^[1-9][0-9]?(\.[0-9]{1,2})?$"))]
-    #[x_kube(validation = Rule::new("self.split('.')[0] in ['17', '18']")
-        .message("this major version is not available; available are 17 and 18"))]
+    #[schemars(length(min = 1, max = 8), pattern(r"^[1-9][0-9]?(\.[0-9]{1,2}){0,2}$"))]
     pub version: Option<String>,
 
     /// Size of the volume as a Kubernetes quantity, such as `20Gi`; at least `1Gi`. By default, that of the
@@ -137,6 +141,8 @@ fn default_name() -> String {
 pub enum EngineName {
     /// PostgreSQL.
     Postgres,
+    /// MySQL.
+    Mysql,
 }
 
 /// Sizes that a claim can ask for.

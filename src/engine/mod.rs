@@ -1,10 +1,10 @@
 //! What differs per engine, as methods of one enum. Pure; names no Kubernetes object.
 
+pub mod mysql;
 pub mod postgres;
 
 use std::collections::BTreeMap;
 
-use crate::api::protocol::path;
 use crate::api::v1::EngineName;
 use crate::claim::quantity::Bytes;
 
@@ -13,6 +13,27 @@ use crate::claim::quantity::Bytes;
 pub enum Engine {
     /// PostgreSQL.
     Postgres,
+    /// MySQL.
+    Mysql,
+}
+
+/// What is to be known of an engine; each engine's file has one.
+#[derive(Debug)]
+struct Facts {
+    /// Spelling in the claim, in labels and on the volume.
+    name: &'static str,
+    /// TCP port.
+    port: u16,
+    /// `type` of the Service Binding specification, and scheme of its URIs.
+    binding_type: &'static str,
+    /// How many numbers name a series of versions that share a data format: `17`, `9.7`.
+    series_numbers: usize,
+    /// A series and an exact version of it, for messages.
+    version_examples: [&'static str; 2],
+    /// Configuration files by name, from the memory that the engine may use.
+    config_files: fn(Bytes) -> BTreeMap<&'static str, String>,
+    /// Command that writes all data to its standard output, run beside the engine as its user.
+    dump_command: fn() -> String,
 }
 
 /// What a client needs to connect.
@@ -32,44 +53,52 @@ impl From<EngineName> for Engine {
     fn from(name: EngineName) -> Self {
         match name {
             EngineName::Postgres => Self::Postgres,
+            EngineName::Mysql => Self::Mysql,
         }
     }
 }
 
 impl Engine {
+    fn facts(self) -> &'static Facts {
+        match self {
+            Self::Postgres => &postgres::FACTS,
+            Self::Mysql => &mysql::FACTS,
+        }
+    }
+
     /// Spelling in the claim, in labels and on the volume.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Postgres => "postgres",
-        }
+        self.facts().name
     }
 
     /// TCP port of the database.
     pub fn port(self) -> u16 {
-        match self {
-            Self::Postgres => 5432,
-        }
+        self.facts().port
     }
 
     /// `type` of the Service Binding specification.
     pub fn binding_type(self) -> &'static str {
-        match self {
-            Self::Postgres => "postgresql",
-        }
+        self.facts().binding_type
+    }
+
+    /// How many numbers name a series of versions that share a data format: one (`17`), or two (`9.7`).
+    pub fn series_numbers(self) -> usize {
+        self.facts().series_numbers
+    }
+
+    /// A series and an exact version of it, for messages.
+    pub fn version_examples(self) -> [&'static str; 2] {
+        self.facts().version_examples
     }
 
     /// Configuration files by name, from the memory that the engine may use.
     pub fn config_files(self, memory: Bytes) -> BTreeMap<&'static str, String> {
-        match self {
-            Self::Postgres => postgres::config_files(memory),
-        }
+        (self.facts().config_files)(memory)
     }
 
     /// Command that writes all data to its standard output, run beside the engine as its user.
     pub fn dump_command(self) -> String {
-        match self {
-            Self::Postgres => format!("pg_dumpall -h {} -U postgres", path::RUN),
-        }
+        (self.facts().dump_command)()
     }
 
     /// URI for the engine's own drivers and tools; every part percent-encoded.
@@ -128,6 +157,14 @@ mod tests {
         assert_eq!(
             Engine::Postgres.jdbc_uri(&to),
             "jdbc:postgresql://h.example:5432/app?user=a%40b&password=p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26"
+        );
+        assert_eq!(
+            Engine::Mysql.uri(&to),
+            "mysql://a%40b:p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26@h.example:3306/app"
+        );
+        assert_eq!(
+            Engine::Mysql.jdbc_uri(&to),
+            "jdbc:mysql://h.example:3306/app?user=a%40b&password=p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26"
         );
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
 use crate::binding::Binding;
-use crate::engines::Engine;
+use crate::engines::{Client as Session, Engine};
 use crate::processes::Process;
 use crate::stage::Stage;
 
@@ -198,14 +198,11 @@ impl Scene {
     }
 
     /// A client that has nothing but the binding Secret.
-    pub async fn connect(&self, claim: &str) -> tokio_postgres::Client {
+    pub async fn connect(&self, claim: &str) -> Session {
         let (binding, address) = self.binding(claim).await;
-        let port = binding.get("port").unwrap().parse().unwrap();
         eventually("a connection through the Service", || async {
-            binding
-                .connect(address, port)
-                .await
-                .map_err(|error| format!("{error:#}"))
+            let client = self.engine.connect(&binding, address).await;
+            client.map_err(|error| format!("{error:#}"))
         })
         .await
     }
@@ -213,12 +210,10 @@ impl Scene {
     /// A row that was committed.
     pub async fn write(&self, claim: &str, row: &str) {
         let client = self.connect(claim).await;
+        let table = "CREATE TABLE IF NOT EXISTS kept (entry varchar(100) PRIMARY KEY)";
+        client.run(table).await.unwrap();
         client
-            .batch_execute("CREATE TABLE IF NOT EXISTS kept (row text PRIMARY KEY)")
-            .await
-            .unwrap();
-        client
-            .execute("INSERT INTO kept VALUES ($1)", &[&row])
+            .run(&format!("INSERT INTO kept VALUES ('{row}')"))
             .await
             .unwrap();
     }
@@ -226,11 +221,10 @@ impl Scene {
     /// All rows.
     pub async fn rows(&self, claim: &str) -> Vec<String> {
         let client = self.connect(claim).await;
-        let rows = client
-            .query("SELECT row FROM kept ORDER BY row", &[])
+        client
+            .column("SELECT entry FROM kept ORDER BY entry")
             .await
-            .unwrap();
-        rows.iter().map(|row| row.get(0)).collect()
+            .unwrap()
     }
 }
 
