@@ -33,9 +33,16 @@ pub enum Violation {
     Incomplete(&'static str),
     /// Not a version.
     #[error(
-        "spec.version: {0:?} is not a version; write a major version such as \"17\" or an exact one such as \"17.5\""
+        "spec.version: {found:?} is not a version; write a major version such as {major:?} or an exact one such as {exact:?}"
     )]
-    VersionFormat(String),
+    VersionFormat {
+        /// What is written.
+        found: String,
+        /// A series, as an example.
+        major: &'static str,
+        /// An exact version, as an example.
+        exact: &'static str,
+    },
     /// A version that the class lacks.
     #[error("spec.version: major version {wanted} is not available; available are {available}")]
     VersionUnknown {
@@ -218,12 +225,15 @@ fn extensions(spec: &DatabaseClaimSpec) -> impl Iterator<Item = Violation> + '_ 
 
 fn version(id: &ClaimId, spec: &DatabaseClaimSpec, references: &References) -> Result<Version, Violation> {
     let (available, default) = class::majors(spec.engine);
-    let engine = Engine::from(spec.engine).name();
+    let engine = Engine::from(spec.engine);
     // Another engine's version says nothing here; that it is another one is said elsewhere.
-    let record = references.identity.as_ref().filter(|it| it.engine == engine);
+    let record = references
+        .identity
+        .as_ref()
+        .filter(|it| it.engine == engine.name());
     let recorded = record.map(|it| it.major.as_str());
     let text = spec.version.as_deref().or(recorded).unwrap_or(default);
-    match (Version::parse(text), record) {
+    match (Version::parse(text, engine.series_numbers()), record) {
         (Some(version), _) if available.contains(&version.major.as_str()) => Ok(version),
         (_, Some(record)) if spec.version.is_none() => Err(Violation::DataUnsupported {
             volume: id.member(FIRST_MEMBER),
@@ -231,7 +241,14 @@ fn version(id: &ClaimId, spec: &DatabaseClaimSpec, references: &References) -> R
             major: record.major.clone(),
             available: available.join(", "),
         }),
-        (None, _) => Err(Violation::VersionFormat(text.to_owned())),
+        (None, _) => {
+            let [major, exact] = engine.version_examples();
+            Err(Violation::VersionFormat {
+                found: text.to_owned(),
+                major,
+                exact,
+            })
+        }
         (Some(version), _) => Err(Violation::VersionUnknown {
             wanted: version.major,
             available: available.join(", "),

@@ -141,6 +141,31 @@ fn a_request_is_raised_only_for_more_than_there_is() {
 }
 
 #[test]
+fn a_series_of_mysql_has_two_numbers() {
+    let mysql = |version: Value| {
+        resolve(
+            json!({"engine": "mysql", "version": version}),
+            &References::default(),
+        )
+    };
+    for (asked, image, series) in [
+        (json!(null), "mysql:9.7", "9.7"),
+        (json!("9.7"), "mysql:9.7", "9.7"),
+        (json!("9.7.4"), "mysql:9.7.4", "9.7"),
+        (json!("8.4"), "mysql:8.4", "8.4"),
+        (json!("8.4.10"), "mysql:8.4.10", "8.4"),
+    ] {
+        let claim = mysql(asked);
+        assert_eq!(claim.image.reference, format!("docker.io/library/{image}"));
+        assert_eq!(claim.identity.major, series);
+    }
+    let mut record = record();
+    (record.engine, record.major) = ("mysql".into(), "8.4".into());
+    let claim = resolve(json!({"engine": "mysql"}), &on(record));
+    assert_eq!(claim.version.to_string(), "8.4", "what the volume holds");
+}
+
+#[test]
 fn what_the_volume_is_stays_what_it_is() {
     assert_eq!(resolve(json!({}), &on(record())).identity, record());
 }
@@ -213,6 +238,13 @@ fn violations() -> Vec<(Value, References)> {
     vec![
         (json!({"version": "seventeen"}), References::default()),
         (json!({"version": "16"}), References::default()),
+        (json!({"version": "17.5.1"}), References::default()),
+        (json!({"engine": "mysql", "version": "9"}), References::default()),
+        (
+            json!({"engine": "mysql", "version": "9.6.1"}),
+            References::default(),
+        ),
+        (json!({"engine": "mysql"}), on(record())),
         (json!({"storage": "lots"}), References::default()),
         (
             json!({"parameters": {"fsync": "off", "work_mem": "lots", "nonsense": "1"}}),
@@ -253,7 +285,7 @@ fn no_kind_of_violation_is_left_out() {
     let kind = |violation: &Violation| match violation {
         // Without `_`: a new kind needs a row in the table.
         Violation::Incomplete(_) => "incomplete",
-        Violation::VersionFormat(_) => "version format",
+        Violation::VersionFormat { .. } => "version format",
         Violation::VersionUnknown { .. } => "version unknown",
         Violation::Storage(_) => "storage",
         Violation::Parameter { .. } => "parameter",

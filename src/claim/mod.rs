@@ -155,37 +155,37 @@ impl ClaimId {
     }
 }
 
-/// A version that is asked for: a major, or an exact one.
+/// A version that is asked for: a series, or an exact one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// Major part.
+    /// The series, whose versions share one data format: `17` (PostgreSQL), `9.7` (MySQL).
     pub major: String,
-    /// Minor part, when it is exact.
+    /// What comes after it, when it is exact.
     pub minor: Option<u32>,
 }
 
 impl Version {
-    /// Reads `17` or `17.5`.
-    pub fn parse(text: &str) -> Option<Self> {
+    /// Reads a series of so many numbers, or an exact version, which has one number more.
+    pub fn parse(text: &str, series_numbers: usize) -> Option<Self> {
         let number = |s: &str| {
             s.bytes()
                 .all(|b| b.is_ascii_digit())
                 .then(|| s.parse::<u32>().ok())
                 .flatten()
         };
-        match text.split_once('.') {
-            None => number(text).map(|_| Self {
+        let numbers: Vec<u32> = text.split('.').map(number).collect::<Option<_>>()?;
+        if numbers.len() == series_numbers {
+            return Some(Self {
                 major: text.to_owned(),
                 minor: None,
-            }),
-            Some((major, minor)) => {
-                number(major)?;
-                Some(Self {
-                    major: major.to_owned(),
-                    minor: Some(number(minor)?),
-                })
-            }
+            });
         }
+        let (major, _) = text.rsplit_once('.')?;
+        let exact = numbers.len() == series_numbers + 1;
+        exact.then(|| Self {
+            major: major.to_owned(),
+            minor: numbers.last().copied(),
+        })
     }
 }
 

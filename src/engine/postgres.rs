@@ -9,7 +9,23 @@ pub mod parameters;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::Facts;
+use crate::api::protocol::path;
 use crate::claim::quantity::Bytes;
+
+pub(super) const FACTS: Facts = Facts {
+    name: "postgres",
+    port: 5432,
+    binding_type: "postgresql",
+    series_numbers: 1,
+    version_examples: ["17", "17.5"],
+    config_files,
+    parameters: parameters::PARAMETERS,
+    kept_back: parameters::kept_back,
+    beyond_memory: parameters::beyond_memory,
+    extensions: &EXTENSIONS,
+    dump_command: || format!("pg_dumpall -h {} -U postgres", path::RUN),
+};
 
 /// Who may connect: the agent as `postgres` over the socket (peer), everybody else by SCRAM-SHA-256.
 const HBA: &str = "\

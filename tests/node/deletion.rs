@@ -25,7 +25,10 @@ pub async fn with_the_database_dead(scene: Scene) {
     let claim = json!({});
     served(&scene, &claim, &[]).await;
     scene.write("orders", "before").await;
-    let log = volume_folder(&scene).await.join("postgres/17/data/pg_wal");
+    let log = volume_folder(&scene)
+        .await
+        .join(scene.engine.data())
+        .join(scene.engine.facts().vital.0);
     let aside = log.with_extension("aside");
     let die = || async {
         std::fs::rename(&log, &aside).unwrap();
@@ -60,7 +63,7 @@ pub async fn with_the_engine_frozen(scene: Scene) {
 
 /// The Pod waits for an image that does not exist, so nothing in it has ever run.
 pub async fn with_the_image_missing(scene: Scene) {
-    let claim = json!({"version": "17.99"});
+    let claim = json!({"version": scene.engine.facts().missing_version});
     let waits = || scene.condition("orders", "Ready", "False", "ImagePullFailed");
     scene.apply("orders", claim.clone()).await;
     waits().await;

@@ -31,13 +31,14 @@ pub async fn the_documented_dump_can_be_restored_into_another_claim(scene: Scene
 
 /// Applies the example of the documentation that has this in it.
 async fn apply(scene: &Scene, mark: &str) {
+    let image = format!("image: {}:", scene.engine.name());
     let page = std::fs::read_to_string(root().join("docs/using-a-claim.md")).unwrap();
     let mut examples = page
         .split("```yaml\n")
         .skip(1)
         .map(|rest| rest.split("```").next().unwrap());
     let example = examples
-        .find(|it| it.contains(mark))
+        .find(|it| it.contains(mark) && it.contains(&image))
         .expect("the example is there");
     let file = std::env::temp_dir().join(format!("{}.yaml", scene.namespace));
     std::fs::write(&file, example).unwrap();

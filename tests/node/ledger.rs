@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio_postgres::types::ToSql;
 
 use crate::binding::Binding;
+use crate::engines::Engine;
 use crate::world::{Scene, eventually};
 
 /// How long an answer may take before the client gives up the connection and makes another.
@@ -37,12 +37,12 @@ impl Writer {
     pub async fn begin(scene: &Scene, claim: &str) -> Self {
         let client = scene.connect(claim).await;
         client
-            .batch_execute("CREATE TABLE promised (number bigint PRIMARY KEY)")
+            .run("CREATE TABLE promised (number bigint PRIMARY KEY)")
             .await
             .unwrap();
         let (binding, address) = scene.binding(claim).await;
         let book = Arc::default();
-        let task = tokio::spawn(write(binding, address, Arc::clone(&book)));
+        let task = tokio::spawn(write(scene.engine, binding, address, Arc::clone(&book)));
         let writer = Self {
             claim: claim.to_owned(),
             book,
@@ -79,8 +79,11 @@ impl Writer {
         let _ = (&mut self.task).await;
         let book = lock(&self.book).clone();
         let client = scene.connect(&self.claim).await;
-        let found = client.query("SELECT number FROM promised", &[]).await.unwrap();
-        let found: BTreeSet<i64> = found.iter().map(|row| row.get(0)).collect();
+        let found = client
+            .column("SELECT CAST(number AS CHAR(20)) FROM promised")
+            .await
+            .unwrap();
+        let found: BTreeSet<i64> = found.iter().map(|it| it.trim().parse().unwrap()).collect();
         println!(
             "{} rows attempted, {} acknowledged, {} found, {} connections",
             book.attempted,
@@ -102,12 +105,11 @@ impl Drop for Writer {
 }
 
 /// A row whose outcome is unknown is never tried again: its number stays attempted.
-async fn write(binding: Binding, address: IpAddr, book: Arc<Mutex<Book>>) {
-    let port = binding.get("port").unwrap().parse().unwrap();
+async fn write(engine: Engine, binding: Binding, address: IpAddr, book: Arc<Mutex<Book>>) {
     let mut pace = tokio::time::interval(PACE);
     loop {
         pace.tick().await;
-        let connected = tokio::time::timeout(PATIENCE, binding.connect(address, port)).await;
+        let connected = tokio::time::timeout(PATIENCE, engine.connect(&binding, address)).await;
         let Ok(Ok(client)) = connected else { continue };
         lock(&book).connections += 1;
         loop {
@@ -117,10 +119,9 @@ async fn write(binding: Binding, address: IpAddr, book: Arc<Mutex<Book>>) {
                 book.attempted += 1;
                 book.attempted - 1
             };
-            let row: [&(dyn ToSql + Sync); 1] = [&number];
-            let insert = client.execute("INSERT INTO promised VALUES ($1)", &row);
-            match tokio::time::timeout(PATIENCE, insert).await {
-                Ok(Ok(1)) => drop(lock(&book).acknowledged.insert(number)),
+            let insert = format!("INSERT INTO promised VALUES ({number})");
+            match tokio::time::timeout(PATIENCE, client.run(&insert)).await {
+                Ok(Ok(())) => drop(lock(&book).acknowledged.insert(number)),
                 _ => break,
             }
         }

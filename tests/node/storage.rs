@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use dbclaim::api::v1::DatabaseClaim;
 use devcluster::storage::{FIXED_CLASS, SIZED_CLASS};
@@ -11,6 +12,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
+use crate::engines::Facts;
 use crate::world::{Scene, eventually};
 
 async fn patch(scene: &Scene, spec: Value) {
@@ -57,28 +59,25 @@ fn fill(folder: &std::path::Path, left: u64) {
     }
 }
 
-/// Writes large rows until the engine refuses one; returns its words.
+/// Writes large rows until the engine refuses one; returns its words. One that waits for space is as good.
 async fn rows_until_refused(scene: &Scene) -> String {
+    let Facts { bulk, full, .. } = scene.engine.facts();
     let client = scene.connect("orders").await;
-    client
-        .batch_execute("CREATE TABLE IF NOT EXISTS large (row text)")
-        .await
-        .unwrap_or_default();
-    for _ in 0..10_000 {
-        let insert =
-            "INSERT INTO large SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 20000)";
-        if let Err(error) = client.batch_execute(insert).await {
-            return error
-                .as_db_error()
-                .map_or_else(|| error.to_string(), |it| it.message().to_owned());
+    for statement in bulk.iter().chain(std::iter::repeat(&bulk[1])) {
+        match tokio::time::timeout(Duration::from_secs(30), client.run(statement)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return format!("{error:#} {:?}", error.root_cause()),
+            Err(_) => return format!("it waits: the volume {full}"),
         }
     }
-    panic!("the volume is never full");
+    unreachable!("it repeats for ever")
 }
 
 /// Nothing is lost by a volume that is full, and more space is all that it needs.
 pub async fn a_full_volume_is_named_and_heals_when_it_grows(scene: Scene) {
-    let spec = json!({"storageClassName": SIZED_CLASS, "storage": "1Gi"});
+    let _room = scene.world.room.lock().await;
+    let size = scene.engine.facts().roomy;
+    let spec = json!({"storageClassName": SIZED_CLASS, "storage": "1Gi", "size": size});
     scene.apply("orders", spec).await;
     scene.ready("orders").await;
     scene.write("orders", "first").await;
@@ -139,6 +138,7 @@ pub async fn a_class_that_cannot_expand_says_so_and_nothing_else_stops(scene: Sc
 
 /// Two changes at once: the volume grows, and one restart brings the memory.
 pub async fn storage_and_size_change_together(scene: Scene) {
+    let _room = scene.world.room.lock().await;
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
     scene.write("orders", "kept").await;

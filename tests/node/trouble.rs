@@ -73,9 +73,13 @@ pub async fn healed(scene: &Scene) {
 }
 
 pub async fn an_image_that_does_not_exist_is_named(scene: Scene) {
-    scene.apply("orders", json!({"version": "17.99"})).await;
+    let facts = scene.engine.facts();
+    scene
+        .apply("orders", json!({"version": facts.missing_version}))
+        .await;
+    let image = format!("{}:{}", facts.name, facts.missing_version);
     let parts = [
-        "postgres:17.99",
+        image.as_str(),
         "container database of Pod orders-db-1-0",
         "cannot be pulled",
     ];
@@ -259,11 +263,11 @@ pub async fn an_out_of_memory_kill_is_named_with_its_limit_and_heals(scene: Scen
     scene.ready("orders").await;
     scene.write("orders", "before").await;
     let session = scene.connect("orders").await;
-    let hungry = "SELECT length(string_agg(repeat('x', 1000000), '')) FROM generate_series(1, 900)";
-    session
-        .batch_execute(hungry)
-        .await
-        .expect_err("killed before it ends");
+    let (last, before) = scene.engine.facts().hungry.split_last().unwrap();
+    for statement in before {
+        session.run(statement).await.unwrap();
+    }
+    session.run(last).await.expect_err("killed before it ends");
     // The condition may be over before it is looked at; the Event stays.
     let told = event(&scene, "orders", "OutOfMemory").await;
     let note = told.note.unwrap_or_default();
@@ -282,15 +286,16 @@ pub async fn a_crash_loop_is_named_with_the_last_lines_and_heals(scene: Scene) {
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
     scene.write("orders", "before").await;
-    let data = volume_folder(&scene).await.join("postgres/17/data");
+    let data = volume_folder(&scene).await.join(scene.engine.data());
     scene.delete_claim("orders").await;
     scene
         .gone::<k8s_openapi::api::core::v1::Pod>("orders-db-1-0")
         .await;
-    let (there, aside) = (data.join("pg_wal"), data.join("pg_wal.aside"));
+    let (vital, words) = scene.engine.facts().vital;
+    let (there, aside) = (data.join(vital), data.join("aside"));
     std::fs::rename(&there, &aside).unwrap();
     scene.apply("orders", json!({})).await;
-    named(&scene, "EngineFailed", &["FATAL", "pg_wal"]).await;
+    named(&scene, "EngineFailed", words).await;
     std::fs::rename(&aside, &there).unwrap();
     healed(&scene).await;
     assert_eq!(scene.rows("orders").await, ["before", "healed"]);

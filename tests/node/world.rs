@@ -18,7 +18,7 @@ use devcluster::{Node, Progress};
 use k8s_openapi::api::storage::v1::StorageClass;
 
 use crate::binding::Binding;
-use crate::engines::Engine;
+use crate::engines::{Client as Session, Engine};
 use crate::processes::Process;
 use crate::stage::Stage;
 
@@ -42,6 +42,8 @@ pub struct World {
     pub operator: RwLock<()>,
     /// Written by scenarios that change what all share, which play alone; read by all others.
     pub shared: RwLock<()>,
+    /// Held by scenarios with a larger database: the node has room for one of them beside the others.
+    pub room: Mutex<()>,
     /// Who breaks the second node.
     spare: Mutex<()>,
 }
@@ -233,14 +235,11 @@ impl Scene {
     }
 
     /// A client that has nothing but the binding Secret.
-    pub async fn connect(&self, claim: &str) -> tokio_postgres::Client {
+    pub async fn connect(&self, claim: &str) -> Session {
         let (binding, address) = self.binding(claim).await;
-        let port = binding.get("port").unwrap().parse().unwrap();
         eventually("a connection through the Service", || async {
-            binding
-                .connect(address, port)
-                .await
-                .map_err(|error| format!("{error:#}"))
+            let client = self.engine.connect(&binding, address).await;
+            client.map_err(|error| format!("{error:#}"))
         })
         .await
     }
@@ -248,12 +247,10 @@ impl Scene {
     /// A row that was committed.
     pub async fn write(&self, claim: &str, row: &str) {
         let client = self.connect(claim).await;
+        let table = "CREATE TABLE IF NOT EXISTS kept (entry varchar(100) PRIMARY KEY)";
+        client.run(table).await.unwrap();
         client
-            .batch_execute("CREATE TABLE IF NOT EXISTS kept (row text PRIMARY KEY)")
-            .await
-            .unwrap();
-        client
-            .execute("INSERT INTO kept VALUES ($1)", &[&row])
+            .run(&format!("INSERT INTO kept VALUES ('{row}')"))
             .await
             .unwrap();
     }
@@ -261,11 +258,10 @@ impl Scene {
     /// All rows.
     pub async fn rows(&self, claim: &str) -> Vec<String> {
         let client = self.connect(claim).await;
-        let rows = client
-            .query("SELECT row FROM kept ORDER BY row", &[])
+        client
+            .column("SELECT entry FROM kept ORDER BY entry")
             .await
-            .unwrap();
-        rows.iter().map(|row| row.get(0)).collect()
+            .unwrap()
     }
 }
 
@@ -289,6 +285,7 @@ impl World {
             stage,
             operator: RwLock::default(),
             shared: RwLock::default(),
+            room: Mutex::default(),
             spare: Mutex::default(),
         })
     }

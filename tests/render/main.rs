@@ -82,6 +82,14 @@ fn undelete() -> Fixture {
     }
 }
 
+/// The smallest claim for MySQL.
+fn mysql() -> Fixture {
+    Fixture {
+        spec: json!({"engine": "mysql", "size": "small", "team": "checkout"}),
+        ..smallest()
+    }
+}
+
 /// The smallest claim, in a cluster whose images need a Secret to be pulled.
 fn pull_secrets() -> Fixture {
     let settings = Settings {

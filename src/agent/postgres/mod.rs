@@ -25,6 +25,10 @@ pub(super) use sql::Session;
 
 /// The engine's name, in the claim's spelling; also its directory on the volume.
 pub(super) const NAME: &str = "postgres";
+/// Metric that says whether the server could be asked.
+pub(super) const UP: &str = "pg_up";
+/// Marks of log lines with what applications sent.
+pub(super) const SENT: &[&str] = &["STATEMENT:", "DETAIL:", "CONTEXT:", "QUERY:"];
 
 /// One installation with one data directory.
 #[derive(Debug)]

@@ -69,7 +69,27 @@ pub fn refused_at_creation() -> Vec<(&'static str, Value, &'static [&'static str
         (
             "version unknown",
             json!({"version": "9.6"}),
-            &["available are 17 and 18"],
+            &["spec.version", "available are 17 and 18"],
+        ),
+        (
+            "version of PostgreSQL with three numbers",
+            json!({"version": "17.5.1"}),
+            &["spec.version", "available are 17 and 18"],
+        ),
+        (
+            "version of MySQL with one number",
+            json!({"engine": "mysql", "version": "9"}),
+            &["spec.version", "available are 8.4 and 9.7"],
+        ),
+        (
+            "version of MySQL unknown",
+            json!({"engine": "mysql", "version": "8.0.36"}),
+            &["spec.version", "available are 8.4 and 9.7"],
+        ),
+        (
+            "version of the other engine",
+            json!({"engine": "mysql", "version": "17"}),
+            &["spec.version", "MySQL"],
         ),
         (
             "storage as a number",
@@ -271,6 +291,30 @@ pub fn changes() -> Vec<(&'static str, Value, Value, &'static [&'static str])> {
             json!({"version": "18"}),
             json!({"version": "17"}),
             &["major version cannot be changed yet"],
+        ),
+        (
+            "version of MySQL raised",
+            json!({"engine": "mysql", "version": "9.7.3"}),
+            json!({"version": "9.7.4"}),
+            &["version cannot be changed yet"],
+        ),
+        (
+            "version of MySQL lowered",
+            json!({"engine": "mysql", "version": "9.7.4"}),
+            json!({"version": "9.7.3"}),
+            &["version cannot be lowered"],
+        ),
+        (
+            "version of MySQL lowered by a series",
+            json!({"engine": "mysql", "version": "9.7.3"}),
+            json!({"version": "8.4.9"}),
+            &["version cannot be lowered"],
+        ),
+        (
+            "engine changed",
+            bare.clone(),
+            json!({"engine": "mysql"}),
+            &["engine cannot be changed"],
         ),
         ("storage set", bare.clone(), json!({"storage": "10Gi"}), &[]),
         ("storage raised", set.clone(), json!({"storage": "20Gi"}), &[]),
