@@ -1,10 +1,10 @@
 //! The application's side: a connection over TCP with a password.
 
 use std::fmt::Write as _;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable as _;
+use tokio::sync::Mutex;
 
 use crate::engines::Engine;
 use crate::member::Member;
@@ -39,8 +39,9 @@ impl Client {
                     .pass(Some(password))
                     .db_name(Some(member.database()))
                     .prefer_socket(false);
-                let connected =
-                    runtime.block_on(tokio::time::timeout(PATIENCE, mysql_async::Conn::new(options)));
+                let connected = runtime.block_on(async {
+                    tokio::time::timeout(PATIENCE, mysql_async::Conn::new(options)).await
+                });
                 let connected = connected.map_err(|_| "no connection in time")?;
                 Session::Mysql(Mutex::new(connected.map_err(|error| words(&error))?))
             }
@@ -54,7 +55,7 @@ impl Client {
             match &self.session {
                 Session::Postgres(client) => ask_postgres(client, statements).await,
                 Session::Mysql(connection) => {
-                    let mut connection = connection.lock().unwrap();
+                    let mut connection = connection.lock().await;
                     ask_mysql(&mut connection, statements).await
                 }
             }

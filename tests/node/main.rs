@@ -137,6 +137,7 @@ fn names() -> impl Iterator<Item = (String, &'static str, Engine, Scenario)> {
 
 async fn run(runtime: &Arc<Runtime>, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let stage = Box::pin(Stage::set(1, Progress::Stderr)).await?;
+    engines::load_images(&stage.cluster).await?;
     let world = Arc::new(World {
         client: stage.cluster.client()?,
         operator: tokio::sync::RwLock::default(),
