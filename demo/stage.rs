@@ -10,8 +10,8 @@ use devcluster::{Cluster, Options, Profile, Progress, image, programs};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 
-/// The engine images that the built-in class uses for the default versions.
-const ENGINE_IMAGES: [&str; 2] = ["docker.io/library/postgres:17", "docker.io/library/mysql:9.7"];
+/// The engine image that the built-in class uses for the default version.
+const ENGINE_IMAGE: &str = "docker.io/library/postgres:17";
 /// How long the operator may take from installed to serving.
 const OPERATOR_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -43,13 +43,11 @@ impl Stage {
         let helm = programs::tool("helm", progress);
         // Programs first: what they print about a first build is the longest wait.
         let cluster = cluster.await.context("the cluster could not be started")?;
-        let (operator, image, engines) = images.await?;
+        let (operator, image, engine) = images.await?;
         let helm = helm.await.context("helm could not be had")?;
         let step = progress.step("loading the images into the nodes");
         cluster.load_image(&operator).await?;
-        for engine in &engines {
-            cluster.load_image(engine).await?;
-        }
+        cluster.load_image(&engine).await?;
         step.finish();
         let stage = Self { cluster, helm, image };
         stage.install(&stage.image, progress, values).await?;
@@ -76,8 +74,8 @@ impl Stage {
     }
 }
 
-/// The operator's image (archive and reference) and the engines'.
-pub async fn images(progress: Progress) -> anyhow::Result<(PathBuf, String, Vec<PathBuf>)> {
+/// The operator's image (archive and reference) and the engine's.
+pub async fn images(progress: Progress) -> anyhow::Result<(PathBuf, String, PathBuf)> {
     let step = progress.step("building the operator (a first build takes some minutes)");
     let operator = spawn_blocking(|| {
         let cache = operator::target_folder(root()).join("images");
@@ -86,12 +84,12 @@ pub async fn images(progress: Progress) -> anyhow::Result<(PathBuf, String, Vec<
     });
     let (archive, reference) = operator.await??;
     step.finish();
-    let mut engines = Vec::new();
-    for name in ENGINE_IMAGES {
-        let step = progress.step(format!("making {name} from Debian packages (once)"));
-        let engine = spawn_blocking(move || image::engine_archive(name, &mut |_| {})).await?;
-        step.finish();
-        engines.push(engine.with_context(|| format!("the image {name} could not be made"))?);
-    }
-    Ok((archive, reference, engines))
+    let step = progress.step("making the PostgreSQL image from Debian packages (once)");
+    let engine = spawn_blocking(|| image::engine_archive(ENGINE_IMAGE, &mut |_| {})).await?;
+    step.finish();
+    Ok((
+        archive,
+        reference,
+        engine.context("the PostgreSQL image could not be made")?,
+    ))
 }

@@ -166,7 +166,7 @@ fn serve(initialized: &Initialized, found: &Found) -> Decision {
             system_identifier: None,
             ..
         } => incomplete(&format!(
-            "system {system} is expected, but its control file cannot be read"
+            "system {system} is expected, but the identifier of its data cannot be read"
         )),
         DataState::Complete {
             system_identifier: Some(real),

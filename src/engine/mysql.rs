@@ -50,7 +50,10 @@ pub fn config_files(
 
 fn server(memory: Bytes, parameters: &BTreeMap<String, String>) -> String {
     let mib = memory.0 / Bytes::MIB;
-    let pool = (mib.saturating_sub(BASE) * 2 / 3 / CHUNK * CHUNK).max(64);
+    let pool = mib.saturating_sub(BASE) * 2 / 3;
+    // One per 2 GiB, so that many processors do not wait for each other; each has whole chunks.
+    let instances = (pool / 2048).clamp(1, 8);
+    let pool = (pool / (CHUNK * instances) * CHUNK * instances).max(64);
     let mut text = String::from("[mysqld]\n");
     let mut write = |key: &str, value: &str| {
         // Writing to a String cannot fail.
@@ -68,7 +71,7 @@ fn server(memory: Bytes, parameters: &BTreeMap<String, String>) -> String {
     set("skip_name_resolve", "ON");
     set("max_connections", &(mib / 8).clamp(50, 1000).to_string());
     set("innodb_buffer_pool_chunk_size", &format!("{CHUNK}M"));
-    set("innodb_buffer_pool_instances", "1");
+    set("innodb_buffer_pool_instances", &instances.to_string());
     set("innodb_buffer_pool_size", &format!("{pool}M"));
     set(
         "innodb_redo_log_capacity",
@@ -134,7 +137,8 @@ mod tests {
                 + number("max_connections");
             assert!(used <= mib, "{mib} MiB: {used} MiB are spoken for\n{text}");
             assert_eq!(
-                number("innodb_buffer_pool_size") % number("innodb_buffer_pool_chunk_size"),
+                number("innodb_buffer_pool_size")
+                    % (number("innodb_buffer_pool_chunk_size") * number("innodb_buffer_pool_instances")),
                 0,
                 "the server would round up"
             );

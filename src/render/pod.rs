@@ -52,7 +52,7 @@ pub(super) fn spec(claim: &Claim, settings: &Settings) -> PodSpec {
             run_as_user: Some(claim.image.uid),
             run_as_group: Some(claim.image.gid),
             fs_group: Some(claim.image.gid),
-            // Otherwise every start loosens the data directory, and PostgreSQL refuses to start on it.
+            // Otherwise every start loosens the data directory, and engines refuse to start on it.
             fs_group_change_policy: Some("OnRootMismatch".to_owned()),
             seccomp_profile: Some(SeccompProfile {
                 type_: "RuntimeDefault".to_owned(),

@@ -290,6 +290,12 @@ fn member(claim: &Claim, observed: &Observed, report: &Report, pod: &str, pod_re
         )
     };
     match (report.phase, &report.trouble) {
+        // Of the whole container that is said by its Pod; of the engine alone only the agent knows.
+        (MemberPhase::Failed | MemberPhase::Starting | MemberPhase::Recovering, Some(trouble))
+            if trouble.reason == reason::OUT_OF_MEMORY =>
+        {
+            return pod::engine_killed(claim, pod);
+        }
         // The agent waits for something outside, such as a volume that is in use elsewhere.
         (MemberPhase::Blocked | MemberPhase::Failed | MemberPhase::Starting, Some(trouble)) => {
             return Verdict::bad(&trouble.reason, trouble.message.clone());

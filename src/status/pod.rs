@@ -87,6 +87,15 @@ pub(super) fn killed(claim: &Claim, name: &str, pod: &Pod, now: Timestamp) -> Op
     recent.then(|| out_of_memory(claim, &last.container, &place))
 }
 
+/// The engine was killed for want of memory, and its container was not.
+pub(super) fn engine_killed(claim: &Claim, name: &str) -> Verdict {
+    out_of_memory(
+        claim,
+        DATABASE,
+        &format!("the engine in container {DATABASE} of Pod {name}"),
+    )
+}
+
 fn out_of_memory(claim: &Claim, container: &str, place: &str) -> Verdict {
     // The other container only copies a file; its limit is not the user's to choose.
     let limit = if container == DATABASE {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use mysql_async::prelude::Queryable as _;
+use tokio::sync::Mutex;
 
 use crate::engines::Engine;
 use crate::member::Member;
@@ -39,8 +40,9 @@ impl Client {
                     .pass(Some(password))
                     .db_name(Some(member.database()))
                     .prefer_socket(false);
-                let connected =
-                    runtime.block_on(tokio::time::timeout(PATIENCE, mysql_async::Conn::new(options)));
+                let connected = runtime.block_on(async {
+                    tokio::time::timeout(PATIENCE, mysql_async::Conn::new(options)).await
+                });
                 let connected = connected.map_err(|_| "no connection in time")?;
                 Session::Mysql(Mutex::new(connected.map_err(|error| words(&error))?))
             }

@@ -96,7 +96,7 @@ const MYSQL: Dialect = Dialect {
     fill: "CREATE TABLE item AS WITH RECURSIVE n AS (SELECT 1 AS id UNION ALL SELECT id + 1 FROM n WHERE id < 1000) \
         SELECT id FROM n",
     bulk: "INSERT INTO bulk WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 500) \
-        SELECT REPEAT(MD5(CONCAT(RAND(), i)), 250) FROM n",
+        SELECT REPEAT(SHA2(CONCAT(RAND(), i), 256), 125) FROM n",
     small_volume: "400m",
     filler: 150 << 20,
     small_settings: "innodb_redo_log_capacity = 16M\nmax_binlog_size = 16M",
@@ -110,9 +110,9 @@ const MYSQL: Dialect = Dialect {
         "SELECT @@table_open_cache_instances",
         "3",
     ),
-    fatal: ("innodb_buffer_pool_size = a lot", "innodb_buffer_pool_size"),
+    fatal: ("innodb_buffer_pool_size = a lot", "Unknown suffix"),
     up: "mysql_up",
-    recovery: "Starting crash recovery",
+    recovery: "Starting XA crash recovery",
 };
 
 impl Engine {

@@ -161,26 +161,26 @@ impl Member {
     /// at the same place; isolated, processes of its own too.
     fn isolation(&self) -> Command {
         let (uid, gid) = (self.needs.uid, self.needs.gid);
-        let mut script = String::from("set -e\n");
-        if let Some(size) = self.small_volume {
-            let volume = self.volume();
+        let mount = self.small_volume.map_or_else(String::new, |size| {
             let options = format!("size={size},uid={uid},gid={gid}");
-            script += &format!("/bin/mount -t tmpfs -o {options} none {}\n", volume.display());
-        }
+            format!(
+                "/bin/mount -t tmpfs -o {options} none {}",
+                self.volume().display()
+            )
+        });
         let agent = self.root.join("bin/dbclaim-agent");
         let agent = agent.display();
-        script += &match &self.needs.image {
-            None => {
-                format!("exec /usr/bin/setpriv --clear-groups --reuid={uid} --regid={gid} {agent} \"$@\"")
-            }
+        let enter = match &self.needs.image {
+            None => format!("exec /usr/bin/setpriv --clear-groups --reuid={uid} --regid={gid} {agent}"),
             Some(image) => {
                 let image = image.display();
                 format!(
                     "for shared in dev proc tmp; do /bin/mount --rbind /$shared {image}/$shared; done\n\
-                     exec /usr/sbin/chroot --userspec={uid}:{gid} {image} {agent} \"$@\""
+                     exec /usr/sbin/chroot --userspec={uid}:{gid} {image} {agent}"
                 )
             }
         };
+        let script = format!("set -e\n{mount}\n{enter} \"$@\"\n");
         let mut command = Command::new("/usr/bin/unshare");
         command.arg("--mount");
         if self.isolated {

@@ -229,16 +229,14 @@ fn what_is_in_force_is_reported(needs: &Prerequisites) {
     server.wait("a report that it runs", |report| {
         report.phase == MemberPhase::Running
     });
-    member.write_config(
-        |config| config["generation"] = "g2".into(),
-        "max_connections = 77",
-    );
+    let (name, line, ..) = needs.engine.dialect().waiting;
+    member.write_config(|config| config["generation"] = "g2".into(), line);
     server.wait("the new configuration", |report| {
-        report.applied.config == "g2" && report.pending_restart == ["max_connections"]
+        report.applied.config == "g2" && report.pending_restart == [name]
     });
     member.write_config(
         |config| config["generation"] = "g3".into(),
-        "max_connections = 77\nnonsense = 1",
+        &format!("{line}\nnonsense = 1"),
     );
     server.wait("what is wrong with it", |report| {
         let trouble = report

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 
 use anyhow::Context as _;
+use devcluster::{Cluster, image};
 use mysql_async::prelude::Queryable as _;
 use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
 use crate::binding::Binding;
 
@@ -31,8 +33,8 @@ pub struct Facts {
     pub missing_version: &'static str,
     /// Queries for what is decided once and for all, and what they say.
     pub decided: &'static [(&'static str, &'static str)],
-    /// Said in the log by a start after a clean stop, or by the stop itself.
-    pub clean: &'static str,
+    /// Whether the log of a start shows that the stop before it was clean.
+    pub clean: fn(&str) -> bool,
     /// Something in the data directory without which the server does not start, and words that it says then.
     pub vital: (&'static str, &'static [&'static str]),
     /// A statement that takes more memory than a small database has.
@@ -75,7 +77,7 @@ const POSTGRES: Facts = Facts {
         ("SHOW password_encryption", "scram-sha-256"),
         ("SHOW fsync", "on"),
     ],
-    clean: "database system was shut down at",
+    clean: |log| log.contains("database system was shut down at"),
     vital: ("pg_wal", &["FATAL", "pg_wal"]),
     hungry: &["SELECT length(string_agg(repeat('x', 1000000), '')) FROM generate_series(1, 900)"],
     live: Parameter {
@@ -115,7 +117,7 @@ const MYSQL: Facts = Facts {
         ("SELECT @@innodb_flush_log_at_trx_commit", "1"),
         ("SELECT @@innodb_doublewrite", "ON"),
     ],
-    clean: "Shutdown complete",
+    clean: |log| log.contains("ready for connections") && !log.contains("Starting XA crash recovery"),
     vital: ("#innodb_redo", &["[ERROR]", "innodb_redo"]),
     hungry: &[
         "SET SESSION max_heap_table_size = 4294967296, cte_max_recursion_depth = 1000000",
@@ -141,7 +143,7 @@ const MYSQL: Facts = Facts {
         "CREATE TABLE IF NOT EXISTS large (row_ LONGTEXT)",
         "INSERT INTO large SELECT REPEAT(MD5(RAND()), 30000)",
     ],
-    full: "is full",
+    full: "full",
 };
 
 impl Engine {
@@ -182,6 +184,17 @@ impl Engine {
             }
         })
     }
+}
+
+/// Makes the images that the stage has not, and loads them.
+pub async fn load_images(cluster: &Cluster) -> anyhow::Result<()> {
+    for engine in Engine::ALL {
+        let Facts { name, version, .. } = engine.facts();
+        let reference = format!("docker.io/library/{name}:{version}");
+        let archive = spawn_blocking(move || image::engine_archive(&reference, &mut |_| {})).await??;
+        cluster.load_image(&archive).await?;
+    }
+    Ok(())
 }
 
 /// A session of an application.

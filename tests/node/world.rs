@@ -269,6 +269,7 @@ impl World {
     /// Two nodes: one for all, with the operator on it, and one to be broken.
     pub async fn new() -> anyhow::Result<Self> {
         let stage = Box::pin(Stage::set(2, &Self::values(), Progress::Stderr)).await?;
+        crate::engines::load_images(&stage.cluster).await?;
         let client = stage.cluster.client()?;
         let classes: Api<StorageClass> = Api::all(client.clone());
         let parameters = PatchParams::apply("test").force();
@@ -279,6 +280,13 @@ impl World {
         for (name, node) in [HOME_CLASS, SPARE_CLASS].into_iter().zip(stage.cluster.nodes()) {
             let class = class(name, name == HOME_CLASS, Some(node.name()));
             classes.patch(name, &parameters, &Patch::Apply(class)).await?;
+        }
+        let home = stage.cluster.nodes().first().map(Node::name);
+        for name in [devcluster::storage::SIZED_CLASS, devcluster::storage::FIXED_CLASS] {
+            let at_home = json!({"allowedTopologies": home.map(topology)});
+            classes
+                .patch(name, &PatchParams::default(), &Patch::Merge(at_home))
+                .await?;
         }
         Ok(Self {
             client,
@@ -374,10 +382,13 @@ impl World {
     }
 }
 
+/// Volumes on this node only.
+fn topology(node: &str) -> Value {
+    json!([{"matchLabelExpressions": [{"key": "kubernetes.io/hostname", "values": [node]}]}])
+}
+
 /// A storage class of this cluster.
 pub fn class(name: &str, is_default: bool, node: Option<&str>) -> Value {
-    let topology =
-        |node| json!([{"matchLabelExpressions": [{"key": "kubernetes.io/hostname", "values": [node]}]}]);
     json!({
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",

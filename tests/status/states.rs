@@ -283,6 +283,18 @@ fn with_the_engine() -> Vec<Row> {
                 |_| {},
             );
         }),
+        row(
+            "the engine alone was killed for want of memory",
+            Cluster::ready(),
+            |it| {
+                say(
+                    it,
+                    MemberPhase::Recovering,
+                    Some(("OutOfMemory", "the engine was killed by signal 9")),
+                    |_| {},
+                );
+            },
+        ),
         row("the agent gives no reason", Cluster::ready(), |it| {
             say(it, MemberPhase::Blocked, None, |_| {});
         }),

@@ -178,8 +178,8 @@ impl Mysql {
         }
         command.args([
             "--secure-file-priv=NULL",
-            "--mysqlx=OFF",
-            "--innodb-numa-interleave=OFF",
+            "--loose-mysqlx=OFF",
+            "--loose-innodb-numa-interleave=OFF",
             "--persisted-globals-load=OFF",
             "--default-time-zone=+00:00",
         ]);

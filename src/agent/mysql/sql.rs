@@ -21,7 +21,7 @@ const STATEMENT: Duration = Duration::from_secs(15);
 const BEGIN: [&str; 3] = [
     "SET NAMES utf8mb4",
     "SET SESSION sql_mode = '', autocommit = 1, sql_log_off = 1, time_zone = '+00:00', lock_wait_timeout = 10, \
-     innodb_lock_wait_timeout = 10, max_execution_time = 14000",
+     innodb_lock_wait_timeout = 10, max_execution_time = 14000, long_query_time = 31536000",
     "SET SESSION TRANSACTION READ WRITE",
 ];
 

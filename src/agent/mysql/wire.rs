@@ -53,13 +53,19 @@ pub(super) struct Connection {
     stream: BufReader<UnixStream>,
     /// Number of the next packet of this exchange.
     sequence: u8,
+    /// An answer was not read to its end: what comes next would be taken for another's.
+    unread: bool,
 }
 
 impl Connection {
     /// Logs in: as the process that we are where there is no password.
     pub(super) async fn open(socket: &Path, user: &str, password: Option<&str>) -> Result<Self, Error> {
         let stream = BufReader::with_capacity(4096, UnixStream::connect(socket).await?);
-        let mut connection = Self { stream, sequence: 0 };
+        let mut connection = Self {
+            stream,
+            sequence: 0,
+            unread: false,
+        };
         let greeting = connection.read().await?;
         let nonce = nonce(&greeting)?;
         let plugin = if password.is_some() {
@@ -105,6 +111,17 @@ impl Connection {
 
     /// One statement; its rows, if it has any. After an error other than the server's the connection is lost.
     pub(super) async fn query(&mut self, statement: &str) -> Result<Vec<Row>, Error> {
+        if self.unread {
+            return Err(Error::Malformed("an earlier answer was not waited for"));
+        }
+        // It stays so if this is cancelled half-way.
+        self.unread = true;
+        let answer = self.exchange(statement).await;
+        self.unread = !matches!(answer, Ok(_) | Err(Error::Server { .. }));
+        answer
+    }
+
+    async fn exchange(&mut self, statement: &str) -> Result<Vec<Row>, Error> {
         self.sequence = 0;
         let mut packet = vec![COM_QUERY];
         packet.extend_from_slice(statement.as_bytes());

@@ -3,6 +3,7 @@
 use tokio::sync::watch;
 
 use super::report::{disk_bucket, same_but_numbers};
+use crate::api::condition::reason;
 use crate::api::protocol::{Applied, FORMAT, MemberPhase, Report, Trouble};
 
 /// The newest report, and a way to wait for the next.
@@ -64,10 +65,15 @@ impl Board {
         });
     }
 
-    /// A step on the way up. A failure stays until the engine runs again, or every try would look like a cure.
+    /// A step on the way up. A failure stays until the engine runs again, or every try would look like a cure;
+    /// that it was killed for want of memory stays too, or nobody would ever learn of it.
     pub(super) fn progress(&self, phase: MemberPhase) {
-        if self.report.borrow().phase != MemberPhase::Failed {
-            self.phase(phase);
+        let killed = |trouble: &Trouble| trouble.reason == reason::OUT_OF_MEMORY;
+        let report = self.report();
+        match report.trouble {
+            _ if report.phase == MemberPhase::Failed => {}
+            Some(trouble) if killed(&trouble) => self.trouble(phase, trouble),
+            _ => self.phase(phase),
         }
     }
 

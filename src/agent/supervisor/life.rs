@@ -11,8 +11,10 @@ use super::{Context, operate};
 use crate::agent::engine::{Engine, Start};
 use crate::agent::files::Mounted;
 use crate::agent::guard::{Decision, decide};
+use crate::agent::memory;
 use crate::agent::process::{Process, kill_all};
 use crate::agent::volume::Error as VolumeError;
+use crate::api::condition::reason;
 use crate::api::protocol::{FORMAT, Identity, Initialized, MemberConfig, MemberPhase, Trouble};
 
 /// How often files are looked at while there is nothing else to do.
@@ -71,12 +73,14 @@ pub(super) async fn live(context: &Context) -> Infallible {
                     pause = pause.as_secs_f32(),
                     "engine ended, starting it again"
                 );
+                let trouble = || Trouble {
+                    reason: reason.into(),
+                    message: format!("{how}; its last lines:\n{}", context.log.last_lines()),
+                };
                 if failures.failed(Instant::now()) {
-                    let message = format!("{how}; its last lines:\n{}", context.log.last_lines());
-                    context.board.failed(Trouble {
-                        reason: reason.into(),
-                        message,
-                    });
+                    context.board.failed(trouble());
+                } else if reason == reason::OUT_OF_MEMORY {
+                    context.board.trouble(MemberPhase::Starting, trouble());
                 } else {
                     context.board.progress(MemberPhase::Starting);
                 }
@@ -229,6 +233,7 @@ async fn run(
     origin: operate::Origin,
 ) -> Setback {
     let started = Instant::now();
+    let kills = memory::kills();
     context.set_running(Some((engine.clone(), process.clone())));
     let how = tokio::select! {
         how = process.exited() => how,
@@ -242,7 +247,11 @@ async fn run(
         .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let how = how.unwrap_or_else(|error| format!("cannot be watched: {error}"));
     Setback::Ended {
-        reason: "EngineFailed",
+        reason: if memory::kills() > kills {
+            reason::OUT_OF_MEMORY
+        } else {
+            "EngineFailed"
+        },
         how: format!("the engine {how}"),
         lived: started.elapsed(),
     }

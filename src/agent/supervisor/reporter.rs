@@ -78,7 +78,7 @@ pub(super) async fn run(context: Arc<Context>) {
             }
             continue;
         }
-        let _ = tokio::time::timeout(PASSING, reports.wait_for(|report| !passing(report.phase))).await;
+        let _ = tokio::time::timeout(PASSING, reports.wait_for(|report| !passing(report))).await;
         let report = reports.borrow_and_update().clone();
         let sent = tokio::time::timeout(ATTEMPT, send(&context.settings, &mut files, &report)).await;
         match sent.unwrap_or(Err(Error::Timeout)) {
@@ -100,11 +100,13 @@ pub(super) async fn run(context: Arc<Context>) {
     }
 }
 
-fn passing(phase: MemberPhase) -> bool {
-    matches!(
-        phase,
-        MemberPhase::Starting | MemberPhase::Initializing | MemberPhase::Recovering
-    )
+fn passing(report: &Report) -> bool {
+    let phases = [
+        MemberPhase::Starting,
+        MemberPhase::Initializing,
+        MemberPhase::Recovering,
+    ];
+    report.trouble.is_none() && phases.contains(&report.phase)
 }
 
 async fn send(settings: &Settings, files: &mut Mounted, report: &Report) -> Result<(), Error> {
