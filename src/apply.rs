@@ -20,7 +20,7 @@ use crate::api::v1::DatabaseClaimStatus;
 use crate::api::{API_VERSION, FINALIZER, KIND, manager};
 use crate::claim::ClaimId;
 use crate::plan::Step;
-use crate::render::{Kind, Slot};
+use crate::render::{Kind, Object, Slot};
 
 /// A write failed.
 #[derive(Debug, Error)]
@@ -52,6 +52,13 @@ pub enum Written {
         slot: Option<Slot>,
         /// Metadata.
         meta: Box<ObjectMeta>,
+    },
+    /// Both Secrets as they are now; metadata only.
+    Secrets {
+        /// The agent's.
+        admin: Box<ObjectMeta>,
+        /// The applications'.
+        app: Box<ObjectMeta>,
     },
     /// A delete was accepted.
     Deleted {
@@ -113,19 +120,27 @@ impl Writer {
         join_all(steps.iter().map(|step| self.step(target, step))).await
     }
 
+    async fn create(&self, namespace: &str, object: &Object) -> Result<Box<ObjectMeta>, Error> {
+        let kind = object.slot.kind();
+        let url = format!("{}?{MANAGER}", kind.path(namespace));
+        let sent = self.send(Method::POST, &url, JSON, &object.body).await;
+        sent.map(Box::new)
+            .map_err(failed("create", kind, &object.name, Some(object.slot)))
+    }
+
     async fn step(&self, target: Target<'_>, step: &Step) -> Result<Written, Error> {
         let namespace = &target.id.namespace;
         match step {
-            Step::Create(object) => {
-                let kind = object.slot.kind();
-                let url = format!("{}?{MANAGER}", kind.path(namespace));
-                let sent = self.send(Method::POST, &url, JSON, &object.body).await;
-                let meta = sent.map_err(failed("create", kind, &object.name, Some(object.slot)))?;
-                Ok(Written::Object {
-                    kind,
-                    slot: Some(object.slot),
-                    meta: Box::new(meta),
-                })
+            Step::Create(object) => Ok(Written::Object {
+                kind: object.slot.kind(),
+                slot: Some(object.slot),
+                meta: self.create(namespace, object).await?,
+            }),
+            Step::CreateSecrets(secrets) => {
+                let app = self.create(namespace, &secrets.app).await?;
+                // Only beside a binding Secret that is ours and new.
+                let admin = self.create(namespace, &secrets.admin).await?;
+                Ok(Written::Secrets { admin, app })
             }
             Step::Apply { object, uid } => {
                 let kind = object.slot.kind();
@@ -222,11 +237,12 @@ impl Writer {
         }
     }
 
-    /// Writes the status; returns the version that it made.
+    /// Writes the status; returns the claim's metadata as they are now. A claim that is gone or another one is
+    /// never written to, so the answer is as good as a quorum read of it.
     ///
     /// # Errors
     /// When the API server does not take it, also because the claim is gone or another one now.
-    pub async fn status(&self, id: &ClaimId, status: &DatabaseClaimStatus) -> Result<String, Error> {
+    pub async fn status(&self, id: &ClaimId, status: &DatabaseClaimStatus) -> Result<ObjectMeta, Error> {
         let url = format!(
             "{}/status?fieldManager={}&force=true",
             claim_url(id),
@@ -238,8 +254,7 @@ impl Writer {
             "status": status,
         });
         let meta = self.send(Method::PATCH, &url, APPLY, &body).await;
-        let meta = meta.map_err(claim_failed("write the status of", id))?;
-        Ok(meta.resource_version.unwrap_or_default())
+        meta.map_err(claim_failed("write the status of", id))
     }
 
     async fn send(

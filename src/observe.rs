@@ -25,7 +25,7 @@ use crate::claim::ClaimId;
 use crate::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState, Warning};
 use crate::render::{Kind, Slot};
 use cache::Cache;
-use events::Known;
+use events::Known as Looked;
 use reduce::Seen;
 
 /// Reading failed.
@@ -50,12 +50,35 @@ pub struct Ask<'a> {
     pub id: &'a ClaimId,
     /// Objects that a POST found to exist and that no watch has shown.
     pub suspects: &'a [Slot],
-    /// Whether the Secrets are read although their markers are there.
-    pub read_secrets: bool,
-    /// Whether the Secrets are read if the agent that runs has no password from them yet.
-    pub doubt_secrets: bool,
+    /// What is known of the Secrets.
+    pub secrets: Known<'a>,
     /// Whether the claim has not been ready for so long that Events are worth a look.
     pub in_trouble: bool,
+}
+
+/// What a pass knows of the claim's Secrets before it looks.
+#[derive(Clone, Copy, Debug)]
+pub enum Known<'a> {
+    /// They are read whatever their markers say.
+    Nothing,
+    /// Nothing was ever done for the claim: they are read only if something of it, or of a former claim of its name,
+    /// is there.
+    Untouched,
+    /// The pass before this one made both.
+    Made(&'a MadeSecrets),
+    /// They are read if a marker is missing, or if the agent that runs has no password from them yet.
+    Doubtful,
+    /// They are read if a marker is missing.
+    Marked,
+}
+
+/// The two Secrets of a claim that were made together, from one password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeSecrets {
+    /// UID of the agent's.
+    pub admin: String,
+    /// UID of the applications'.
+    pub app: String,
 }
 
 /// Reads for passes; shared by all of them.
@@ -115,28 +138,44 @@ impl Observer {
             children,
             ..Observed::default()
         };
-        let marked = |slot| observed.slot(id, slot).is_some_and(|marker| !marker.deleting);
-        let unknown = |report: &Report| report.applied.credentials == 0;
-        let doubted = ask.doubt_secrets && observed.current_report(id).is_some_and(unknown);
-        if ask.read_secrets || doubted || !marked(Slot::AdminMarker) || !marked(Slot::AppMarker) {
-            observed.admin = self.secret(id, Slot::AdminSecret).await?;
-            observed.app = self.secret(id, Slot::AppSecret).await?;
-        }
-        let absent = |state: &SecretState| matches!(state, SecretState::Absent);
-        if observed.slot(id, Slot::Volume).is_none() || absent(&observed.admin) || absent(&observed.app) {
-            observed.claim_gone = !self.still_there(id).await?;
-        }
+        self.secrets(ask, &mut observed).await?;
         if ask.in_trouble {
             observed.warning = self.warning(id, &observed).await;
         }
         Ok(observed)
     }
 
+    /// The Secrets: neither listed nor watched, and read only where nothing else tells of them.
+    async fn secrets(&self, ask: Ask<'_>, observed: &mut Observed) -> Result<(), Error> {
+        let id = ask.id;
+        let marked = |slot| observed.slot(id, slot).is_some_and(|marker| !marker.deleting);
+        let unknown = |report: &Report| report.applied.credentials == 0;
+        let read = match ask.secrets {
+            Known::Untouched if observed.children.is_empty() => {
+                (observed.admin, observed.app) = (SecretState::Untried, SecretState::Untried);
+                return Ok(());
+            }
+            Known::Made(MadeSecrets { admin, app }) => {
+                let made = |uid: &String| SecretState::Made { uid: uid.clone() };
+                (observed.admin, observed.app) = (made(admin), made(app));
+                return Ok(());
+            }
+            Known::Nothing | Known::Untouched => true,
+            Known::Doubtful if observed.current_report(id).is_some_and(unknown) => true,
+            Known::Doubtful | Known::Marked => !marked(Slot::AdminMarker) || !marked(Slot::AppMarker),
+        };
+        if read {
+            observed.admin = self.secret(id, Slot::AdminSecret).await?;
+            observed.app = self.secret(id, Slot::AppSecret).await?;
+        }
+        Ok(())
+    }
+
     /// Newest warning about the object that holds the claim up. A claim goes on without it, so that failing to
     /// read it is not an error.
     async fn warning(&self, id: &ClaimId, observed: &Observed) -> Option<Warning> {
         let child = events::subject(id, observed)?;
-        if let Known::Recently(warning) = self.looks.known(&id.uid, &child.uid) {
+        if let Looked::Recently(warning) = self.looks.known(&id.uid, &child.uid) {
             return warning;
         }
         let url = format!(
@@ -156,7 +195,10 @@ impl Observer {
 
     /// The claim as the API server has it now, by a quorum read: what survives deletion is made only for a
     /// claim that is still there.
-    async fn still_there(&self, id: &ClaimId) -> Result<bool, Error> {
+    ///
+    /// # Errors
+    /// When the API server cannot be read.
+    pub async fn still_there(&self, id: &ClaimId) -> Result<bool, Error> {
         let url = format!(
             "/apis/{API_VERSION}/namespaces/{}/databaseclaims/{}",
             id.namespace, id.name
@@ -294,6 +336,10 @@ pub fn detail(kind: Kind, meta: &ObjectMeta) -> Detail {
             };
             reduce::volume(&volume)
         }
+        Kind::Pod => reduce::pod(&k8s_openapi::api::core::v1::Pod {
+            metadata: meta.clone(),
+            ..Default::default()
+        }),
         _ => Detail::None,
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::v1::DatabaseClaimStatus;
 use crate::controller::error::Class;
+use crate::observe::MadeSecrets;
 use crate::observe::cache::newer;
 use crate::render::Slot;
 
@@ -45,6 +46,8 @@ pub struct Remembered {
     pub suspects: Vec<Slot>,
     /// Our last status write: the version that it made, and what it said.
     pub status: Option<(String, DatabaseClaimStatus)>,
+    /// The two Secrets, if the pass before made them. The next one takes this away; later ones read.
+    pub made: Option<MadeSecrets>,
     /// When the Secrets were read last.
     pub secrets_read: Option<Instant>,
     /// Whether an Event has told of trouble and none yet of its end.
@@ -60,6 +63,11 @@ impl Memory {
     /// What is remembered of a claim.
     pub fn recall(&self, uid: &str) -> Remembered {
         self.lock().get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Takes away what the pass before made.
+    pub fn take_made(&self, uid: &str) -> Option<MadeSecrets> {
+        self.lock().get_mut(uid)?.made.take()
     }
 
     /// Changes what is remembered.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::controller::Action;
 use tracing::{Instrument as _, info_span};
 
@@ -15,7 +16,7 @@ use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus};
 use crate::apply::{self, Target, Written};
 use crate::claim::{Claim, ClaimId};
 use crate::controller::memory::RESYNC;
-use crate::observe::{self, Ask, reduce};
+use crate::observe::{self, Ask, Known, MadeSecrets, reduce};
 use crate::plan::observed::Observed;
 use crate::plan::{self, Input, Plan, Step};
 use crate::render::{Kind, Slot};
@@ -28,8 +29,8 @@ use crate::validate::{References, Violations, identify, validate};
 /// When the API server could not be read or written; everything else is a value.
 pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Result<Action, Error> {
     let id = identify(&claim)?;
-    let seen = Seen::new(&claim, &context, &id);
-    let observed = match observe(&id, &seen, &context)
+    let mut seen = Seen::new(&claim, &context, &id);
+    let mut observed = match observe(&id, &seen, &context)
         .instrument(info_span!("observe"))
         .await
     {
@@ -37,15 +38,26 @@ pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Resu
         Err(error) => return Err(unobserved(&id, &seen, error, &context).await),
     };
     let resolved = validate(&id, &claim.spec, &references(&id, &observed));
-    let plan = info_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
+    let mut plan = info_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
         (_, true) => plan::teardown(&id, claim.spec.deletion_policy, seen.has_finalizer(), &observed),
         (Ok(resolved), false) => serve(resolved, &observed, &seen, &context),
         (Err(_), false) => Plan::default(),
     });
+    if let Ok(resolved) = &resolved
+        && plan.outlives_the_claim()
+    {
+        let status = describe(Ok(resolved), &seen, &observed, &plan, seen.moment(&[], &context));
+        observed.claim_gone = !still_there(&id, &mut seen, status, &context)
+            .instrument(info_span!("confirm"))
+            .await?;
+        if observed.claim_gone {
+            plan = serve(resolved, &observed, &seen, &context);
+        }
+    }
     let writes = info_span!("apply", steps = plan.steps.len());
     let (refusals, outcome) = apply(&id, &seen, &plan, &context).instrument(writes).await;
     let moment = seen.moment(&refusals, &context);
-    let status = describe(&resolved, &seen, &observed, &plan, moment);
+    let status = describe(resolved.as_ref(), &seen, &observed, &plan, moment);
     let next = next(&id, &plan, &status, moment);
     if !observed.claim_gone && !going(&seen, &plan) {
         write_status(&id, &seen, status, &context)
@@ -57,6 +69,26 @@ pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Resu
         .memory
         .note(&id.uid, (&id.namespace, &id.name), |it| it.failures = 0);
     Ok(next)
+}
+
+/// Whether the claim is still there, which is asked before anything is made that would outlive it. The status has
+/// to be written anyway in an ordinary start; its answer tells, and where it says nothing new a read does.
+async fn still_there(
+    id: &ClaimId,
+    seen: &mut Seen,
+    status: DatabaseClaimStatus,
+    context: &Context,
+) -> Result<bool, Error> {
+    if Some(&status) == seen.status.as_ref() {
+        return Ok(context.observer.still_there(id).await?);
+    }
+    let Some(claim) = write_status(id, seen, status.clone(), context).await? else {
+        return Ok(false);
+    };
+    seen.status = Some(status);
+    seen.resource_version = claim.resource_version.unwrap_or_default();
+    seen.finalizers = claim.finalizers.unwrap_or_default();
+    Ok(claim.deletion_timestamp.is_none())
 }
 
 /// A pass that could not even look. What the API server refuses is said; the rest passes by itself.
@@ -83,6 +115,7 @@ struct Seen {
     deleting: bool,
     status: Option<DatabaseClaimStatus>,
     suspects: Vec<Slot>,
+    made: Option<MadeSecrets>,
     secrets_due: bool,
 }
 
@@ -100,6 +133,7 @@ impl Seen {
             finalizers: meta.finalizers.clone().unwrap_or_default(),
             deleting: meta.deletion_timestamp.is_some(),
             suspects: remembered.suspects,
+            made: context.memory.take_made(&id.uid),
             secrets_due: remembered
                 .secrets_read
                 .is_some_and(|read| read.elapsed() >= RESYNC),
@@ -144,30 +178,38 @@ impl Seen {
 }
 
 async fn observe(id: &ClaimId, seen: &Seen, context: &Context) -> Result<Observed, Error> {
-    let pending = seen.suspects.iter().any(|slot| slot.kind() == Kind::Secret);
-    // A claim without a status may have found Secrets of a former one, in whatever state.
-    let new = seen.status.is_none();
-    let read_secrets =
-        new || seen.secrets_due || pending || seen.secrets_open() || (seen.deleting && seen.has_finalizer());
+    let secrets = secrets(seen, context);
     let observed = context
         .observer
         .observe(Ask {
             id,
             suspects: &seen.suspects,
-            read_secrets,
+            secrets,
             in_trouble: seen.in_trouble(context),
-            doubt_secrets: seen
-                .status
-                .as_ref()
-                .is_some_and(|it| status::credentials_in_doubt(it, context.now())),
         })
         .await?;
     context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
-        if read_secrets || it.secrets_read.is_none() {
+        if matches!(secrets, Known::Nothing) || it.secrets_read.is_none() {
             it.secrets_read = Some(Instant::now());
         }
     });
     Ok(observed)
+}
+
+/// What is known of the Secrets without a look.
+fn secrets<'a>(seen: &'a Seen, context: &Context) -> Known<'a> {
+    let pending = seen.suspects.iter().any(|slot| slot.kind() == Kind::Secret);
+    let open = seen.secrets_open() || (seen.deleting && seen.has_finalizer());
+    if seen.secrets_due || pending || open {
+        return Known::Nothing;
+    }
+    match (&seen.status, &seen.made) {
+        // A claim without a status may have found Secrets of a former one, in whatever state.
+        (None, _) => Known::Untouched,
+        (_, Some(made)) => Known::Made(made),
+        (Some(status), None) if status::credentials_in_doubt(status, context.now()) => Known::Doubtful,
+        _ => Known::Marked,
+    }
 }
 
 fn references(id: &ClaimId, observed: &Observed) -> References {
@@ -273,6 +315,12 @@ fn take_in(id: &ClaimId, written: Written, context: &Context) {
             kind: Kind::Secret, ..
         }
         | Written::Claim => {}
+        Written::Secrets { admin, app } => {
+            let made = admin.uid.zip(app.uid);
+            context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
+                it.made = made.map(|(admin, app)| MadeSecrets { admin, app });
+            });
+        }
         Written::Object { kind, slot, meta } => {
             if let Some(seen) = reduce::metadata(kind, &meta, observe::detail(kind, &meta)) {
                 context.observer.trust(slot.map(|slot| (slot, seen.fingerprint)));
@@ -287,7 +335,7 @@ fn take_in(id: &ClaimId, written: Written, context: &Context) {
 }
 
 fn describe(
-    resolved: &Result<Claim, Violations>,
+    resolved: Result<&Claim, &Violations>,
     seen: &Seen,
     observed: &Observed,
     plan: &Plan,
@@ -300,17 +348,19 @@ fn describe(
     }
 }
 
-/// Writes the status if it has changed, and tells people what is worth telling.
+/// Writes the status if it has changed, and tells people what is worth telling. Returns the claim's metadata as
+/// they are then, if it was written.
 async fn write_status(
     id: &ClaimId,
     seen: &Seen,
     status: DatabaseClaimStatus,
     context: &Context,
-) -> Result<(), Error> {
+) -> Result<Option<ObjectMeta>, Error> {
     if Some(&status) == seen.status.as_ref() {
-        return Ok(());
+        return Ok(None);
     }
-    let version = context.writer.status(id, &status).await?;
+    let claim = context.writer.status(id, &status).await?;
+    let version = claim.resource_version.clone().unwrap_or_default();
     news::between(seen.status.as_ref(), &status)
         .iter()
         .for_each(news::News::tell);
@@ -325,7 +375,7 @@ async fn write_status(
         });
         context.events.publish(id, &news).await;
     }
-    Ok(())
+    Ok(Some(claim))
 }
 
 fn next(id: &ClaimId, plan: &Plan, status: &DatabaseClaimStatus, moment: Moment<'_>) -> Action {

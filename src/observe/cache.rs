@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::reduce::Seen;
-use crate::plan::observed::{Detail, Volume};
+use crate::plan::observed::{Detail, Pod, Volume};
 use crate::render::Kind;
 
 /// Namespace and name of a claim.
@@ -158,7 +158,13 @@ fn merge(known: Detail, answer: Detail) -> Detail {
             identity: answer.identity,
             ..*known
         })),
-        (known @ (Detail::Pod(_) | Detail::Endpoints { .. }), _) => known,
+        (Detail::Pod(known), Detail::Pod(answer)) => Detail::Pod(Box::new(Pod {
+            restart_hash: answer.restart_hash,
+            wanted: answer.wanted,
+            gone_by: answer.gone_by,
+            ..*known
+        })),
+        (known @ Detail::Endpoints { .. }, _) => known,
         (_, answer) => answer,
     }
 }
@@ -203,6 +209,31 @@ mod tests {
             Some(key()),
             "somebody's edit"
         );
+    }
+
+    #[test]
+    fn the_answer_to_an_annotation_of_a_pod_is_known_before_its_watch_shows_it() {
+        let cache = Cache::default();
+        let pod = |version, pod| Seen {
+            kind: Kind::Pod,
+            detail: Detail::Pod(Box::new(pod)),
+            ..seen(version)
+        };
+        let runs = Pod {
+            ready: true,
+            ..Pod::default()
+        };
+        let told = Pod {
+            wanted: Some("newest".into()),
+            ..Pod::default()
+        };
+        cache.upsert(pod("10", runs.clone()));
+        cache.written(pod("11", told.clone()));
+        let both = Pod {
+            wanted: told.wanted,
+            ..runs
+        };
+        assert_eq!(cache.of(&key()), vec![pod("11", both)]);
     }
 
     #[test]
