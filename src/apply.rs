@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use http::{Method, Request};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
-use kube::core::PartialObjectMeta;
 use serde_json::{Value, json};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 use crate::api::v1::DatabaseClaimStatus;
+use crate::api::wire::{Meta, MetaOnly};
 use crate::api::{API_VERSION, FINALIZER, KIND, manager};
 use crate::claim::ClaimId;
 use crate::plan::Step;
@@ -51,14 +51,14 @@ pub enum Written {
         /// Its place in the claim; none for a Pod.
         slot: Option<Slot>,
         /// Metadata.
-        meta: Box<ObjectMeta>,
+        meta: Box<Meta>,
     },
     /// Both Secrets as they are now; metadata only.
     Secrets {
         /// The agent's.
-        admin: Box<ObjectMeta>,
+        admin: Box<Meta>,
         /// The applications'.
-        app: Box<ObjectMeta>,
+        app: Box<Meta>,
     },
     /// A delete was accepted.
     Deleted {
@@ -107,12 +107,21 @@ struct Fenced;
 pub struct Writer {
     client: Client,
     fence: Fence,
+    places: Arc<Semaphore>,
 }
+
+/// Writes on their way at once, of all passes together. More of them do not make an API server faster; each would
+/// be a connection with its buffers and a handshake of its own.
+const AT_ONCE: usize = 32;
 
 impl Writer {
     /// A writer that writes while `fence` says so.
     pub fn new(client: Client, fence: Fence) -> Self {
-        Self { client, fence }
+        Self {
+            client,
+            fence,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+        }
     }
 
     /// Carries out one wave of steps, side by side; one that fails does not stop the others.
@@ -120,7 +129,7 @@ impl Writer {
         join_all(steps.iter().map(|step| self.step(target, step))).await
     }
 
-    async fn create(&self, namespace: &str, object: &Object) -> Result<Box<ObjectMeta>, Error> {
+    async fn create(&self, namespace: &str, object: &Object) -> Result<Box<Meta>, Error> {
         let kind = object.slot.kind();
         let url = format!("{}?{MANAGER}", kind.path(namespace));
         let sent = self.send(Method::POST, &url, JSON, &object.body).await;
@@ -242,7 +251,7 @@ impl Writer {
     ///
     /// # Errors
     /// When the API server does not take it, also because the claim is gone or another one now.
-    pub async fn status(&self, id: &ClaimId, status: &DatabaseClaimStatus) -> Result<ObjectMeta, Error> {
+    pub async fn status(&self, id: &ClaimId, status: &DatabaseClaimStatus) -> Result<Meta, Error> {
         let url = format!(
             "{}/status?fieldManager={}&force=true",
             claim_url(id),
@@ -263,8 +272,8 @@ impl Writer {
         url: &str,
         content: &str,
         body: &Value,
-    ) -> Result<ObjectMeta, kube::Error> {
-        self.request::<PartialObjectMeta>(method, url, content, body)
+    ) -> Result<Meta, kube::Error> {
+        self.request::<MetaOnly>(method, url, content, body)
             .await
             .map(|object| object.metadata)
     }
@@ -284,6 +293,8 @@ impl Writer {
             .header(http::header::ACCEPT, METADATA_ONLY)
             .body(bytes)
             .map_err(kube::Error::HttpError)?;
+        // The semaphore is never closed, so there is always a place in the end.
+        let _place = self.places.acquire().await;
         let fenced = || kube::Error::Service(Box::new(Fenced));
         let allowed = (self.fence)().ok_or_else(fenced)?;
         let mut sent = std::pin::pin!(tokio::time::timeout(allowed, self.client.request(request)));

@@ -3,6 +3,8 @@
 
 pub mod cache;
 mod events;
+pub mod live;
+mod packed;
 pub mod reduce;
 
 use std::collections::HashSet;
@@ -10,17 +12,16 @@ use std::sync::{Mutex, PoisonError};
 
 use http::Request;
 use k8s_openapi::List;
-use k8s_openapi::api::core::v1::{Event, Secret};
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
-use kube::core::PartialObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::api::protocol::{Credentials, FORMAT, Report, path};
-use crate::api::v1::DatabaseClaim;
-use crate::api::{API_VERSION, key, manager};
+use crate::api::wire::{Meta, MetaOnly};
+use crate::api::{API_VERSION, manager};
 use crate::claim::ClaimId;
 use crate::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState, Warning};
 use crate::render::{Kind, Slot};
@@ -203,12 +204,13 @@ impl Observer {
             "/apis/{API_VERSION}/namespaces/{}/databaseclaims/{}",
             id.namespace, id.name
         );
-        let found: Option<PartialObjectMeta<DatabaseClaim>> = self
+        let found: Option<MetaOnly> = self
             .get(&url, METADATA_ONLY)
             .await
             .map_err(read("DatabaseClaim", &id.name))?;
         Ok(found.is_some_and(|claim| {
-            claim.metadata.uid.as_deref() == Some(&id.uid) && claim.metadata.deletion_timestamp.is_none()
+            let claim = claim.metadata.object;
+            claim.uid.as_deref() == Some(&id.uid) && claim.deletion_timestamp.is_none()
         }))
     }
 
@@ -245,11 +247,11 @@ impl Observer {
     async fn look_up(&self, id: &ClaimId, slot: Slot) -> Result<Option<Seen>, Error> {
         let (kind, name) = (slot.kind(), slot.name(id));
         let url = format!("{}/{name}", kind.path(&id.namespace));
-        let found: Option<PartialObjectMeta> = self
+        let found: Option<MetaOnly> = self
             .get(&url, METADATA_ONLY)
             .await
             .map_err(read(kind.name(), &name))?;
-        Ok(found.and_then(|object| reduce::metadata(kind, &object.metadata, detail(kind, &object.metadata))))
+        Ok(found.and_then(|object| seen(kind, object.metadata)))
     }
 
     async fn secret(&self, id: &ClaimId, slot: Slot) -> Result<SecretState, Error> {
@@ -262,7 +264,12 @@ impl Observer {
         let Some(secret) = found else {
             return Ok(SecretState::Absent);
         };
-        let Some(seen) = reduce::metadata(Kind::Secret, &secret.metadata, Detail::None) else {
+        // Nobody asks for the fingerprint of a Secret: `intact` looks at who owns its data.
+        let meta = Meta {
+            object: secret.metadata.clone(),
+            fingerprint: 0,
+        };
+        let Some(seen) = reduce::metadata(Kind::Secret, &meta, Detail::None) else {
             return Ok(SecretState::Absent);
         };
         let entry = |key: &str| {
@@ -318,30 +325,26 @@ fn read(kind: &'static str, name: &str) -> impl FnOnce(kube::Error) -> Error {
 }
 
 /// Detail that can be told from metadata alone.
-pub fn detail(kind: Kind, meta: &ObjectMeta) -> Detail {
+pub fn detail(kind: Kind, meta: ObjectMeta) -> Detail {
     match kind {
-        Kind::ConfigMap => reduce::config_map_detail(meta),
-        Kind::StatefulSet => {
-            let hash = meta
-                .annotations
-                .as_ref()
-                .and_then(|it| it.get(key::RESTART_HASH))
-                .cloned();
-            Detail::StatefulSet { restart_hash: hash }
-        }
-        Kind::PersistentVolumeClaim => {
-            let volume = k8s_openapi::api::core::v1::PersistentVolumeClaim {
-                metadata: meta.clone(),
-                ..Default::default()
-            };
-            reduce::volume(&volume)
-        }
-        Kind::Pod => reduce::pod(&k8s_openapi::api::core::v1::Pod {
-            metadata: meta.clone(),
-            ..Default::default()
+        Kind::ConfigMap => reduce::config_map_detail(&meta),
+        Kind::StatefulSet => reduce::stateful_set(&meta),
+        Kind::PersistentVolumeClaim => reduce::volume(&PersistentVolumeClaim {
+            metadata: meta,
+            ..PersistentVolumeClaim::default()
         }),
+        Kind::Pod => reduce::pod(&meta, None, None),
         _ => Detail::None,
     }
+}
+
+/// What is kept of an object whose metadata an answer holds.
+pub fn seen(kind: Kind, meta: Meta) -> Option<Seen> {
+    let seen = reduce::metadata(kind, &meta, Detail::None)?;
+    Some(Seen {
+        detail: detail(kind, meta.object),
+        ..seen
+    })
 }
 
 fn ownership(id: &ClaimId, seen: &Seen) -> Ownership {

@@ -1,11 +1,12 @@
 //! What the log says of a claim's life: what has changed for its owner at info, every write at debug.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 
 use super::error::{Class, Error};
 use crate::api::condition::{kind, reason};
 use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus, Phase};
+use crate::api::wire::Meta;
 use crate::apply::Written;
 use crate::render::Kind;
 
@@ -110,7 +111,8 @@ pub(super) fn written(written: &Written) {
     }
 }
 
-fn object(kind: Kind, meta: &ObjectMeta) {
+fn object(kind: Kind, meta: &Meta) {
+    let meta = &meta.object;
     let name = meta.name.as_deref().unwrap_or_default();
     let resource_version = meta.resource_version.as_deref().unwrap_or_default();
     tracing::debug!(kind = kind.name(), name, resource_version, "written");

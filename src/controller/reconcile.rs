@@ -15,8 +15,8 @@ use crate::api::protocol::{Credentials, FORMAT, Initialized};
 use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus};
 use crate::apply::{self, Target, Written};
 use crate::claim::{Claim, ClaimId};
-use crate::controller::memory::RESYNC;
-use crate::observe::{self, Ask, Known, MadeSecrets, reduce};
+use crate::controller::memory::{RESYNC, Remembered};
+use crate::observe::{self, Ask, Known, MadeSecrets};
 use crate::plan::observed::Observed;
 use crate::plan::{self, Input, Plan, Step};
 use crate::render::{Kind, Slot};
@@ -29,7 +29,9 @@ use crate::validate::{References, Violations, identify, validate};
 /// When the API server could not be read or written; everything else is a value.
 pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Result<Action, Error> {
     let id = identify(&claim)?;
-    let mut seen = Seen::new(&claim, &context, &id);
+    let remembered = context.memory.recall(&id.uid);
+    let claim = context.newest(claim);
+    let mut seen = Seen::new(&claim, remembered, &context, &id);
     let mut observed = match observe(&id, &seen, &context)
         .instrument(info_span!("observe"))
         .await
@@ -120,14 +122,11 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(claim: &DatabaseClaim, context: &Context, id: &ClaimId) -> Self {
+    fn new(claim: &DatabaseClaim, remembered: Remembered, context: &Context, id: &ClaimId) -> Self {
         let meta = &claim.metadata;
         let resource_version = meta.resource_version.clone().unwrap_or_default();
-        let remembered = context.memory.recall(&id.uid);
         Self {
-            status: context
-                .memory
-                .newest_status(&id.uid, &resource_version, claim.status.as_ref()),
+            status: remembered.newest_status(&resource_version, claim.status.as_ref()),
             resource_version,
             generation: meta.generation.unwrap_or_default(),
             finalizers: meta.finalizers.clone().unwrap_or_default(),
@@ -159,11 +158,14 @@ impl Seen {
     /// and no watch tells when it does again; or the binding Secret waits until the database knows a newer
     /// password. Told from the status, so that a process that has just started knows it as well.
     fn secrets_open(&self) -> bool {
-        let open = [reason::SECRET_UNREADABLE, reason::CREDENTIALS_PENDING];
-        let conditions = self.status.iter().flat_map(|it| &it.conditions);
-        conditions
-            .into_iter()
-            .any(|it| open.contains(&it.reason.as_str()))
+        let Some(status) = &self.status else {
+            return false;
+        };
+        // A database that never was ready takes the password when it starts, and nothing waits for that.
+        let pending = status.initialized_at.is_some();
+        status.conditions.iter().any(|it| {
+            it.reason == reason::SECRET_UNREADABLE || (pending && it.reason == reason::CREDENTIALS_PENDING)
+        })
     }
 
     fn has_finalizer(&self) -> bool {
@@ -316,13 +318,13 @@ fn take_in(id: &ClaimId, written: Written, context: &Context) {
         }
         | Written::Claim => {}
         Written::Secrets { admin, app } => {
-            let made = admin.uid.zip(app.uid);
+            let made = admin.object.uid.zip(app.object.uid);
             context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
                 it.made = made.map(|(admin, app)| MadeSecrets { admin, app });
             });
         }
         Written::Object { kind, slot, meta } => {
-            if let Some(seen) = reduce::metadata(kind, &meta, observe::detail(kind, &meta)) {
+            if let Some(seen) = observe::seen(kind, *meta) {
                 context.observer.trust(slot.map(|slot| (slot, seen.fingerprint)));
                 context.observer.cache.written(seen);
             }
@@ -359,7 +361,7 @@ async fn write_status(
     if Some(&status) == seen.status.as_ref() {
         return Ok(None);
     }
-    let claim = context.writer.status(id, &status).await?;
+    let claim = context.writer.status(id, &status).await?.object;
     let version = claim.resource_version.clone().unwrap_or_default();
     news::between(seen.status.as_ref(), &status)
         .iter()
@@ -367,7 +369,7 @@ async fn write_status(
     let mut told = false;
     context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
         told = it.in_trouble;
-        it.status = Some((version, status.clone()));
+        it.status = Some((version, Some(Arc::new(status.clone()))));
     });
     if let Some(news) = status::news(seen.status.as_ref(), &status, told) {
         context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
