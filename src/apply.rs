@@ -69,8 +69,8 @@ pub enum Written {
         /// UID.
         uid: String,
     },
-    /// The claim's finalizers were changed.
-    Claim,
+    /// The claim's finalizers were changed: its metadata as they are now, if it is still there.
+    Claim(Option<Box<Meta>>),
 }
 
 /// The claim as the pass saw it.
@@ -239,9 +239,9 @@ impl Writer {
         }});
         let url = format!("{}?{MANAGER}", claim_url(target.id));
         match self.send(Method::PATCH, &url, MERGE, &body).await {
-            Err(kube::Error::Api(status)) if !present && status.is_not_found() => Ok(Written::Claim),
+            Err(kube::Error::Api(status)) if !present && status.is_not_found() => Ok(Written::Claim(None)),
             sent => sent
-                .map(|_| Written::Claim)
+                .map(|meta| Written::Claim(Some(Box::new(meta))))
                 .map_err(claim_failed("change the finalizers of", target.id)),
         }
     }

@@ -46,6 +46,8 @@ pub struct Remembered {
     pub suspects: Vec<Slot>,
     /// Our last status write: the version that it made, and what it said until the watch has shown it.
     pub status: Option<(String, Option<Arc<DatabaseClaimStatus>>)>,
+    /// Version and finalizers of the claim by the answer to our last write to it, until the watch has shown them.
+    pub answered: Option<(String, Vec<String>)>,
     /// The two Secrets, if the pass before made them. The next one takes this away; later ones read.
     pub made: Option<MadeSecrets>,
     /// When the Secrets were read last.
@@ -107,7 +109,13 @@ impl Memory {
     /// whether it is the echo of our own status write.
     pub fn shown(&self, uid: &str, resource_version: &str) -> bool {
         let mut claims = self.lock();
-        let Some((version, status)) = claims.get_mut(uid).and_then(|it| it.status.as_mut()) else {
+        let Some(remembered) = claims.get_mut(uid) else {
+            return false;
+        };
+        remembered
+            .answered
+            .take_if(|(version, _)| !newer(version, resource_version));
+        let Some((version, status)) = remembered.status.as_mut() else {
             return false;
         };
         if !newer(version, resource_version) {

@@ -107,7 +107,7 @@ pub(super) fn written(written: &Written) {
         Written::Deleted { kind, name, uid } => {
             tracing::debug!(kind = kind.name(), name, uid, "deleted");
         }
-        Written::Claim => tracing::debug!("the claim's finalizers are written"),
+        Written::Claim(_) => tracing::debug!("the claim's finalizers are written"),
     }
 }
 

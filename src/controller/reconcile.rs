@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::controller::Action;
-use tracing::{Instrument as _, info_span};
+use tracing::{Instrument as _, debug_span};
 
 use super::error::{Class, Error};
 use super::{Context, news};
@@ -16,6 +16,7 @@ use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus};
 use crate::apply::{self, Target, Written};
 use crate::claim::{Claim, ClaimId};
 use crate::controller::memory::{RESYNC, Remembered};
+use crate::observe::cache::newer;
 use crate::observe::{self, Ask, Known, MadeSecrets};
 use crate::plan::observed::Observed;
 use crate::plan::{self, Input, Plan, Step};
@@ -23,47 +24,66 @@ use crate::render::{Kind, Slot};
 use crate::status::{self, Moment, News, Refusal};
 use crate::validate::{References, Violations, identify, validate};
 
-/// One pass over one claim.
+/// Waves that one pass may send. What is missing then waits for its turn in the queue.
+const WAVES: u8 = 4;
+
+/// One pass over one claim: waves of writes, each planned anew, until nothing follows at once. A new claim does not
+/// wait behind all others for its second wave.
 ///
 /// # Errors
 /// When the API server could not be read or written; everything else is a value.
 pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Result<Action, Error> {
+    for _ in 1..WAVES {
+        let next = wave(claim.clone(), &context).await?;
+        if next != at_once() {
+            return Ok(next);
+        }
+    }
+    wave(claim, &context).await
+}
+
+/// What is missing was written; the next wave can build on it.
+fn at_once() -> Action {
+    Action::requeue(Duration::ZERO)
+}
+
+async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Error> {
     let id = identify(&claim)?;
     let remembered = context.memory.recall(&id.uid);
     let claim = context.newest(claim);
-    let mut seen = Seen::new(&claim, remembered, &context, &id);
-    let mut observed = match observe(&id, &seen, &context)
-        .instrument(info_span!("observe"))
+    let mut seen = Seen::new(&claim, remembered, context, &id);
+    let mut observed = match observe(&id, &seen, context)
+        .instrument(debug_span!("observe"))
         .await
     {
         Ok(observed) => observed,
-        Err(error) => return Err(unobserved(&id, &seen, error, &context).await),
+        Err(error) => return Err(unobserved(&id, &seen, error, context).await),
     };
     let resolved = validate(&id, &claim.spec, &references(&id, &observed));
-    let mut plan = info_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
+    let mut plan = debug_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
         (_, true) => plan::teardown(&id, claim.spec.deletion_policy, seen.has_finalizer(), &observed),
-        (Ok(resolved), false) => serve(resolved, &observed, &seen, &context),
+        (Ok(resolved), false) => serve(resolved, &observed, &seen, context),
         (Err(_), false) => Plan::default(),
     });
     if let Ok(resolved) = &resolved
         && plan.outlives_the_claim()
     {
-        let status = describe(Ok(resolved), &seen, &observed, &plan, seen.moment(&[], &context));
-        observed.claim_gone = !still_there(&id, &mut seen, status, &context)
-            .instrument(info_span!("confirm"))
+        let status = describe(Ok(resolved), &seen, &observed, &plan, seen.moment(&[], context));
+        observed.claim_gone = !still_there(&id, &mut seen, status, context)
+            .instrument(debug_span!("confirm"))
             .await?;
         if observed.claim_gone {
-            plan = serve(resolved, &observed, &seen, &context);
+            plan = serve(resolved, &observed, &seen, context);
         }
     }
-    let writes = info_span!("apply", steps = plan.steps.len());
-    let (refusals, outcome) = apply(&id, &seen, &plan, &context).instrument(writes).await;
-    let moment = seen.moment(&refusals, &context);
+    let writes = debug_span!("apply", steps = plan.steps.len());
+    let (refusals, outcome) = apply(&id, &seen, &plan, context).instrument(writes).await;
+    let moment = seen.moment(&refusals, context);
     let status = describe(resolved.as_ref(), &seen, &observed, &plan, moment);
     let next = next(&id, &plan, &status, moment);
     if !observed.claim_gone && !going(&seen, &plan) {
-        write_status(&id, &seen, status, &context)
-            .instrument(info_span!("status"))
+        write_status(&id, &seen, status, context)
+            .instrument(debug_span!("status"))
             .await?;
     }
     outcome?;
@@ -125,11 +145,16 @@ impl Seen {
     fn new(claim: &DatabaseClaim, remembered: Remembered, context: &Context, id: &ClaimId) -> Self {
         let meta = &claim.metadata;
         let resource_version = meta.resource_version.clone().unwrap_or_default();
+        let status = remembered.newest_status(&resource_version, claim.status.as_ref());
+        let (resource_version, finalizers) = match remembered.answered {
+            Some((version, finalizers)) if newer(&version, &resource_version) => (version, finalizers),
+            _ => (resource_version, meta.finalizers.clone().unwrap_or_default()),
+        };
         Self {
-            status: remembered.newest_status(&resource_version, claim.status.as_ref()),
+            status,
             resource_version,
             generation: meta.generation.unwrap_or_default(),
-            finalizers: meta.finalizers.clone().unwrap_or_default(),
+            finalizers,
             deleting: meta.deletion_timestamp.is_some(),
             suspects: remembered.suspects,
             made: context.memory.take_made(&id.uid),
@@ -315,8 +340,12 @@ fn take_in(id: &ClaimId, written: Written, context: &Context) {
     match written {
         Written::Object {
             kind: Kind::Secret, ..
+        } => {}
+        Written::Claim(meta) => {
+            if let Some(meta) = meta {
+                answered(id, &meta.object, context);
+            }
         }
-        | Written::Claim => {}
         Written::Secrets { admin, app } => {
             let made = admin.object.uid.zip(app.object.uid);
             context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
@@ -334,6 +363,15 @@ fn take_in(id: &ClaimId, written: Written, context: &Context) {
             context.observer.cache.deleted_by_us(&key, kind, &name, &uid);
         }
     }
+}
+
+/// The next wave and the next pass write to the claim as it is now, whether or not the watch has shown it.
+fn answered(id: &ClaimId, claim: &ObjectMeta, context: &Context) {
+    let version = claim.resource_version.clone().unwrap_or_default();
+    let finalizers = claim.finalizers.clone().unwrap_or_default();
+    context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
+        it.answered = Some((version, finalizers));
+    });
 }
 
 fn describe(
@@ -363,6 +401,7 @@ async fn write_status(
     }
     let claim = context.writer.status(id, &status).await?.object;
     let version = claim.resource_version.clone().unwrap_or_default();
+    answered(id, &claim, context);
     news::between(seen.status.as_ref(), &status)
         .iter()
         .for_each(news::News::tell);
@@ -382,8 +421,7 @@ async fn write_status(
 
 fn next(id: &ClaimId, plan: &Plan, status: &DatabaseClaimStatus, moment: Moment<'_>) -> Action {
     if plan.again {
-        // What is missing was written in this pass; the next one can build on it.
-        return Action::requeue(Duration::ZERO);
+        return at_once();
     }
     let idle = if status::is_settled(status) {
         resync(id)
