@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use http::{Method, Request};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
-use kube::core::PartialObjectMeta;
 use serde_json::{Value, json};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
 use crate::api::v1::DatabaseClaimStatus;
+use crate::api::wire::{Meta, MetaOnly};
 use crate::api::{API_VERSION, FINALIZER, KIND, manager};
 use crate::claim::ClaimId;
 use crate::plan::Step;
-use crate::render::{Kind, Slot};
+use crate::render::{Kind, Object, Slot};
 
 /// A write failed.
 #[derive(Debug, Error)]
@@ -51,7 +51,14 @@ pub enum Written {
         /// Its place in the claim; none for a Pod.
         slot: Option<Slot>,
         /// Metadata.
-        meta: Box<ObjectMeta>,
+        meta: Box<Meta>,
+    },
+    /// Both Secrets as they are now; metadata only.
+    Secrets {
+        /// The agent's.
+        admin: Box<Meta>,
+        /// The applications'.
+        app: Box<Meta>,
     },
     /// A delete was accepted.
     Deleted {
@@ -62,8 +69,8 @@ pub enum Written {
         /// UID.
         uid: String,
     },
-    /// The claim's finalizers were changed.
-    Claim,
+    /// The claim's finalizers were changed: its metadata as they are now, if it is still there.
+    Claim(Option<Box<Meta>>),
 }
 
 /// The claim as the pass saw it.
@@ -100,12 +107,21 @@ struct Fenced;
 pub struct Writer {
     client: Client,
     fence: Fence,
+    places: Arc<Semaphore>,
 }
+
+/// Writes on their way at once, of all passes together. More of them do not make an API server faster; each would
+/// be a connection with its buffers and a handshake of its own.
+const AT_ONCE: usize = 32;
 
 impl Writer {
     /// A writer that writes while `fence` says so.
     pub fn new(client: Client, fence: Fence) -> Self {
-        Self { client, fence }
+        Self {
+            client,
+            fence,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+        }
     }
 
     /// Carries out one wave of steps, side by side; one that fails does not stop the others.
@@ -113,19 +129,27 @@ impl Writer {
         join_all(steps.iter().map(|step| self.step(target, step))).await
     }
 
+    async fn create(&self, namespace: &str, object: &Object) -> Result<Box<Meta>, Error> {
+        let kind = object.slot.kind();
+        let url = format!("{}?{MANAGER}", kind.path(namespace));
+        let sent = self.send(Method::POST, &url, JSON, &object.body).await;
+        sent.map(Box::new)
+            .map_err(failed("create", kind, &object.name, Some(object.slot)))
+    }
+
     async fn step(&self, target: Target<'_>, step: &Step) -> Result<Written, Error> {
         let namespace = &target.id.namespace;
         match step {
-            Step::Create(object) => {
-                let kind = object.slot.kind();
-                let url = format!("{}?{MANAGER}", kind.path(namespace));
-                let sent = self.send(Method::POST, &url, JSON, &object.body).await;
-                let meta = sent.map_err(failed("create", kind, &object.name, Some(object.slot)))?;
-                Ok(Written::Object {
-                    kind,
-                    slot: Some(object.slot),
-                    meta: Box::new(meta),
-                })
+            Step::Create(object) => Ok(Written::Object {
+                kind: object.slot.kind(),
+                slot: Some(object.slot),
+                meta: self.create(namespace, object).await?,
+            }),
+            Step::CreateSecrets(secrets) => {
+                let app = self.create(namespace, &secrets.app).await?;
+                // Only beside a binding Secret that is ours and new.
+                let admin = self.create(namespace, &secrets.admin).await?;
+                Ok(Written::Secrets { admin, app })
             }
             Step::Apply { object, uid } => {
                 let kind = object.slot.kind();
@@ -215,18 +239,19 @@ impl Writer {
         }});
         let url = format!("{}?{MANAGER}", claim_url(target.id));
         match self.send(Method::PATCH, &url, MERGE, &body).await {
-            Err(kube::Error::Api(status)) if !present && status.is_not_found() => Ok(Written::Claim),
+            Err(kube::Error::Api(status)) if !present && status.is_not_found() => Ok(Written::Claim(None)),
             sent => sent
-                .map(|_| Written::Claim)
+                .map(|meta| Written::Claim(Some(Box::new(meta))))
                 .map_err(claim_failed("change the finalizers of", target.id)),
         }
     }
 
-    /// Writes the status; returns the version that it made.
+    /// Writes the status; returns the claim's metadata as they are now. A claim that is gone or another one is
+    /// never written to, so the answer is as good as a quorum read of it.
     ///
     /// # Errors
     /// When the API server does not take it, also because the claim is gone or another one now.
-    pub async fn status(&self, id: &ClaimId, status: &DatabaseClaimStatus) -> Result<String, Error> {
+    pub async fn status(&self, id: &ClaimId, status: &DatabaseClaimStatus) -> Result<Meta, Error> {
         let url = format!(
             "{}/status?fieldManager={}&force=true",
             claim_url(id),
@@ -238,8 +263,7 @@ impl Writer {
             "status": status,
         });
         let meta = self.send(Method::PATCH, &url, APPLY, &body).await;
-        let meta = meta.map_err(claim_failed("write the status of", id))?;
-        Ok(meta.resource_version.unwrap_or_default())
+        meta.map_err(claim_failed("write the status of", id))
     }
 
     async fn send(
@@ -248,8 +272,8 @@ impl Writer {
         url: &str,
         content: &str,
         body: &Value,
-    ) -> Result<ObjectMeta, kube::Error> {
-        self.request::<PartialObjectMeta>(method, url, content, body)
+    ) -> Result<Meta, kube::Error> {
+        self.request::<MetaOnly>(method, url, content, body)
             .await
             .map(|object| object.metadata)
     }
@@ -269,6 +293,8 @@ impl Writer {
             .header(http::header::ACCEPT, METADATA_ONLY)
             .body(bytes)
             .map_err(kube::Error::HttpError)?;
+        // The semaphore is never closed, so there is always a place in the end.
+        let _place = self.places.acquire().await;
         let fenced = || kube::Error::Service(Box::new(Fenced));
         let allowed = (self.fence)().ok_or_else(fenced)?;
         let mut sent = std::pin::pin!(tokio::time::timeout(allowed, self.client.request(request)));

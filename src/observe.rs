@@ -3,6 +3,8 @@
 
 pub mod cache;
 mod events;
+pub mod live;
+mod packed;
 pub mod reduce;
 
 use std::collections::HashSet;
@@ -10,22 +12,21 @@ use std::sync::{Mutex, PoisonError};
 
 use http::Request;
 use k8s_openapi::List;
-use k8s_openapi::api::core::v1::{Event, Secret};
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
-use kube::core::PartialObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::api::protocol::{Credentials, FORMAT, Report, path};
-use crate::api::v1::DatabaseClaim;
+use crate::api::wire::{Meta, MetaOnly};
 use crate::api::{API_VERSION, manager};
 use crate::claim::ClaimId;
 use crate::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState, Warning};
 use crate::render::{Kind, Slot};
 use cache::Cache;
-use events::Known;
+use events::Known as Looked;
 use reduce::Seen;
 
 /// Reading failed.
@@ -52,12 +53,35 @@ pub struct Ask<'a> {
     pub team: &'a str,
     /// Objects that a POST found to exist and that no watch has shown.
     pub suspects: &'a [Slot],
-    /// Whether the Secrets are read although their markers are there.
-    pub read_secrets: bool,
-    /// Whether the Secrets are read if the agent that runs has no password from them yet.
-    pub doubt_secrets: bool,
+    /// What is known of the Secrets.
+    pub secrets: Known<'a>,
     /// Whether the claim has not been ready for so long that Events are worth a look.
     pub in_trouble: bool,
+}
+
+/// What a pass knows of the claim's Secrets before it looks.
+#[derive(Clone, Copy, Debug)]
+pub enum Known<'a> {
+    /// They are read whatever their markers say.
+    Nothing,
+    /// Nothing was ever done for the claim: they are read only if something of it, or of a former claim of its name,
+    /// is there.
+    Untouched,
+    /// The pass before this one made both.
+    Made(&'a MadeSecrets),
+    /// They are read if a marker is missing, or if the agent that runs has no password from them yet.
+    Doubtful,
+    /// They are read if a marker is missing.
+    Marked,
+}
+
+/// The two Secrets of a claim that were made together, from one password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeSecrets {
+    /// UID of the agent's.
+    pub admin: String,
+    /// UID of the applications'.
+    pub app: String,
 }
 
 /// Reads for passes; shared by all of them.
@@ -117,31 +141,47 @@ impl Observer {
             children,
             ..Observed::default()
         };
-        let marked = |slot| {
-            let marker = observed.slot(id, slot);
-            marker.is_some_and(|it| !it.deleting && it.team.as_deref() == Some(ask.team))
-        };
-        let unknown = |report: &Report| report.applied.credentials == 0;
-        let doubted = ask.doubt_secrets && observed.current_report(id).is_some_and(unknown);
-        if ask.read_secrets || doubted || !marked(Slot::AdminMarker) || !marked(Slot::AppMarker) {
-            observed.admin = self.secret(id, Slot::AdminSecret).await?;
-            observed.app = self.secret(id, Slot::AppSecret).await?;
-        }
-        let absent = |state: &SecretState| matches!(state, SecretState::Absent);
-        if observed.slot(id, Slot::Volume).is_none() || absent(&observed.admin) || absent(&observed.app) {
-            observed.claim_gone = !self.still_there(id).await?;
-        }
+        self.secrets(ask, &mut observed).await?;
         if ask.in_trouble {
             observed.warning = self.warning(id, &observed).await;
         }
         Ok(observed)
     }
 
+    /// The Secrets: neither listed nor watched, and read only where nothing else tells of them.
+    async fn secrets(&self, ask: Ask<'_>, observed: &mut Observed) -> Result<(), Error> {
+        let id = ask.id;
+        let marked = |slot| {
+            let marker = observed.slot(id, slot);
+            marker.is_some_and(|it| !it.deleting && it.team.as_deref() == Some(ask.team))
+        };
+        let unknown = |report: &Report| report.applied.credentials == 0;
+        let read = match ask.secrets {
+            Known::Untouched if observed.children.is_empty() => {
+                (observed.admin, observed.app) = (SecretState::Untried, SecretState::Untried);
+                return Ok(());
+            }
+            Known::Made(MadeSecrets { admin, app }) => {
+                let made = |uid: &String| SecretState::Made { uid: uid.clone() };
+                (observed.admin, observed.app) = (made(admin), made(app));
+                return Ok(());
+            }
+            Known::Nothing | Known::Untouched => true,
+            Known::Doubtful if observed.current_report(id).is_some_and(unknown) => true,
+            Known::Doubtful | Known::Marked => !marked(Slot::AdminMarker) || !marked(Slot::AppMarker),
+        };
+        if read {
+            observed.admin = self.secret(id, Slot::AdminSecret).await?;
+            observed.app = self.secret(id, Slot::AppSecret).await?;
+        }
+        Ok(())
+    }
+
     /// Newest warning about the object that holds the claim up. A claim goes on without it, so that failing to
     /// read it is not an error.
     async fn warning(&self, id: &ClaimId, observed: &Observed) -> Option<Warning> {
         let child = events::subject(id, observed)?;
-        if let Known::Recently(warning) = self.looks.known(&id.uid, &child.uid) {
+        if let Looked::Recently(warning) = self.looks.known(&id.uid, &child.uid) {
             return warning;
         }
         let url = format!(
@@ -161,17 +201,21 @@ impl Observer {
 
     /// The claim as the API server has it now, by a quorum read: what survives deletion is made only for a
     /// claim that is still there.
-    async fn still_there(&self, id: &ClaimId) -> Result<bool, Error> {
+    ///
+    /// # Errors
+    /// When the API server cannot be read.
+    pub async fn still_there(&self, id: &ClaimId) -> Result<bool, Error> {
         let url = format!(
             "/apis/{API_VERSION}/namespaces/{}/databaseclaims/{}",
             id.namespace, id.name
         );
-        let found: Option<PartialObjectMeta<DatabaseClaim>> = self
+        let found: Option<MetaOnly> = self
             .get(&url, METADATA_ONLY)
             .await
             .map_err(read("DatabaseClaim", &id.name))?;
         Ok(found.is_some_and(|claim| {
-            claim.metadata.uid.as_deref() == Some(&id.uid) && claim.metadata.deletion_timestamp.is_none()
+            let claim = claim.metadata.object;
+            claim.uid.as_deref() == Some(&id.uid) && claim.deletion_timestamp.is_none()
         }))
     }
 
@@ -208,11 +252,11 @@ impl Observer {
     async fn look_up(&self, id: &ClaimId, slot: Slot) -> Result<Option<Seen>, Error> {
         let (kind, name) = (slot.kind(), slot.name(id));
         let url = format!("{}/{name}", kind.path(&id.namespace));
-        let found: Option<PartialObjectMeta> = self
+        let found: Option<MetaOnly> = self
             .get(&url, METADATA_ONLY)
             .await
             .map_err(read(kind.name(), &name))?;
-        Ok(found.and_then(|object| reduce::metadata(kind, &object.metadata, detail(kind, &object.metadata))))
+        Ok(found.and_then(|object| seen(kind, object.metadata)))
     }
 
     async fn secret(&self, id: &ClaimId, slot: Slot) -> Result<SecretState, Error> {
@@ -225,7 +269,12 @@ impl Observer {
         let Some(secret) = found else {
             return Ok(SecretState::Absent);
         };
-        let Some(seen) = reduce::metadata(Kind::Secret, &secret.metadata, Detail::None) else {
+        // Nobody asks for the fingerprint of a Secret: `intact` looks at who owns its data.
+        let meta = Meta {
+            object: secret.metadata.clone(),
+            fingerprint: 0,
+        };
+        let Some(seen) = reduce::metadata(Kind::Secret, &meta, Detail::None) else {
             return Ok(SecretState::Absent);
         };
         let entry = |key: &str| {
@@ -281,26 +330,27 @@ fn read(kind: &'static str, name: &str) -> impl FnOnce(kube::Error) -> Error {
 }
 
 /// Detail that can be told from metadata alone.
-pub fn detail(kind: Kind, meta: &ObjectMeta) -> Detail {
+pub fn detail(kind: Kind, meta: ObjectMeta) -> Detail {
     match kind {
-        Kind::ConfigMap => reduce::config_map_detail(meta),
-        Kind::StatefulSet => {
-            // Without its status it counts as not taken up, until the watch has told.
-            let set = k8s_openapi::api::apps::v1::StatefulSet {
-                metadata: meta.clone(),
-                ..Default::default()
-            };
-            reduce::stateful_set(&set)
-        }
-        Kind::PersistentVolumeClaim => {
-            let volume = k8s_openapi::api::core::v1::PersistentVolumeClaim {
-                metadata: meta.clone(),
-                ..Default::default()
-            };
-            reduce::volume(&volume)
-        }
+        Kind::ConfigMap => reduce::config_map_detail(&meta),
+        // Without its status it counts as not taken up, until the watch has told.
+        Kind::StatefulSet => reduce::stateful_set(&meta, None, None),
+        Kind::PersistentVolumeClaim => reduce::volume(&PersistentVolumeClaim {
+            metadata: meta,
+            ..PersistentVolumeClaim::default()
+        }),
+        Kind::Pod => reduce::pod(&meta, None, None),
         _ => Detail::None,
     }
+}
+
+/// What is kept of an object whose metadata an answer holds.
+pub fn seen(kind: Kind, meta: Meta) -> Option<Seen> {
+    let seen = reduce::metadata(kind, &meta, Detail::None)?;
+    Some(Seen {
+        detail: detail(kind, meta.object),
+        ..seen
+    })
 }
 
 fn ownership(id: &ClaimId, seen: &Seen) -> Ownership {

@@ -17,19 +17,27 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// Reports on their way at once.
 const AT_ONCE: usize = 16;
-/// Tries of one report, and the time between them.
-const TRIES: u32 = 50;
+/// Time before a report that was not taken is sent again, in the beginning and later.
 const PACE: Duration = Duration::from_millis(200);
+const SLOW_PACE: Duration = Duration::from_secs(2);
 
 /// What is known of a member.
 #[derive(Debug, Default)]
 struct Member {
-    pod: Option<String>,
+    pod: Option<Runs>,
     config: Option<String>,
-    reported: Option<(String, String)>,
+    reported: Option<(Runs, String)>,
+}
+
+/// A Pod that runs, and what it was told last. An agent that is told anything reports again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Runs {
+    uid: String,
+    wanted: Option<String>,
 }
 
 enum Seen {
@@ -52,6 +60,8 @@ pub async fn play(client: Client) -> anyhow::Result<()> {
     );
     let mut members: HashMap<(String, String), Member> = HashMap::new();
     let places = Arc::new(Semaphore::new(AT_ONCE));
+    // Ends with this one.
+    let mut sending = JoinSet::new();
     while let Some(next) = seen.next().await {
         // The watch goes on by itself.
         let Ok(next) = next else { continue };
@@ -60,7 +70,7 @@ pub async fn play(client: Client) -> anyhow::Result<()> {
         };
         let member = members.entry(claim.clone()).or_default();
         match fact {
-            Fact::Pod(uid) => member.pod = Some(uid),
+            Fact::Pod(runs) => member.pod = Some(runs),
             Fact::Config(generation) => member.config = Some(generation),
         }
         let Some(state) = member.pod.clone().zip(member.config.clone()) else {
@@ -69,9 +79,9 @@ pub async fn play(client: Client) -> anyhow::Result<()> {
         if member.reported.as_ref() != Some(&state) {
             member.reported = Some(state.clone());
             let (client, places) = (client.clone(), places.clone());
-            tokio::spawn(async move {
-                let _place = places.acquire().await;
-                send(&client, &claim, &state).await;
+            while sending.try_join_next().is_some() {}
+            sending.spawn(async move {
+                send(&client, &places, &claim, &state.0.uid).await;
             });
         }
     }
@@ -79,7 +89,7 @@ pub async fn play(client: Client) -> anyhow::Result<()> {
 }
 
 enum Fact {
-    Pod(String),
+    Pod(Runs),
     Config(String),
 }
 
@@ -88,7 +98,14 @@ fn fact(seen: &Seen) -> Option<((String, String), Fact)> {
         Seen::Pod(pod) => {
             let claim = (pod.namespace()?, pod.labels().get(key::CLAIM)?.clone());
             pod.status.as_ref()?.pod_ip.as_ref()?;
-            Some((claim, Fact::Pod(pod.uid()?)))
+            let wanted = pod.annotations().get(key::WANTED).cloned();
+            Some((
+                claim,
+                Fact::Pod(Runs {
+                    uid: pod.uid()?,
+                    wanted,
+                }),
+            ))
         }
         Seen::Config(map) => {
             let claim = (map.namespace()?, map.labels().get(key::CLAIM)?.clone());
@@ -99,22 +116,23 @@ fn fact(seen: &Seen) -> Option<((String, String), Fact)> {
     }
 }
 
-/// Tries until the report is taken: what it needs may not be there yet.
-async fn send(client: &Client, claim: &(String, String), state: &(String, String)) {
-    for _ in 0..TRIES {
-        if report(client, claim, state).await.is_ok() {
+/// Tries until the report is taken: what it needs may not be there yet, and on a busy machine not for long.
+async fn send(client: &Client, places: &Semaphore, claim: &(String, String), pod: &str) {
+    let mut pace = PACE;
+    loop {
+        let turn = places.acquire().await;
+        let sent = report(client, claim, pod).await;
+        // Whoever waits must not keep others from reporting.
+        drop(turn);
+        if sent.is_ok() {
             return;
         }
-        tokio::time::sleep(PACE).await;
+        tokio::time::sleep(pace).await;
+        pace = (pace * 2).min(SLOW_PACE);
     }
-    eprintln!("no report for {}/{}", claim.0, claim.1);
 }
 
-async fn report(
-    client: &Client,
-    (namespace, claim): &(String, String),
-    (pod, _): &(String, String),
-) -> anyhow::Result<()> {
+async fn report(client: &Client, (namespace, claim): &(String, String), pod: &str) -> anyhow::Result<()> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = secrets.get(&format!("{claim}-db-admin")).await?;
     let credentials = secret
@@ -130,7 +148,7 @@ async fn report(
     let report = Report {
         v: dbclaim::api::protocol::FORMAT,
         agent: "stand-in".into(),
-        pod_uid: pod.clone(),
+        pod_uid: pod.to_owned(),
         phase: MemberPhase::Running,
         trouble: None,
         version: Some("17.5".into()),

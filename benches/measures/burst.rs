@@ -68,6 +68,18 @@ pub async fn burst(
         format!("operator, {count} claims at once, create → Ready"),
         by_kind(&requests),
     );
+    let passes = operator.passes(contender.as_ref()).await?;
+    table.row(
+        format!("operator, {count} claims at once, create → Ready: a pass takes, p50, p99"),
+        format!(
+            "{}, {} (of {})",
+            passes.bound(50),
+            passes.bound(99),
+            passes.count()
+        ),
+        "",
+        "",
+    );
     let memory = process::memory(operator.pid)?;
     table.row(
         format!("operator, {count} Ready claims: RSS"),

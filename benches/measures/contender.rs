@@ -34,6 +34,8 @@ pub trait Contender: Send + Sync {
     fn selector(&self) -> String;
     /// The label on them that names the claim.
     fn claim_label(&self) -> &'static str;
+    /// Its histogram of the seconds that one pass over a claim takes, on `/metrics`.
+    fn pass_metric(&self) -> &'static str;
     /// Claims that it works on side by side.
     fn in_flight(&self) -> usize;
     /// Does on fake nodes what its Pods would do for a claim to become Ready. Never ends.
@@ -113,6 +115,10 @@ impl Contender for Dbclaim {
 
     fn claim_label(&self) -> &'static str {
         dbclaim::api::key::CLAIM
+    }
+
+    fn pass_metric(&self) -> &'static str {
+        "dbclaim_reconcile_duration_seconds"
     }
 
     fn in_flight(&self) -> usize {

@@ -23,6 +23,7 @@ use tokio::process::Child;
 
 use crate::audit::{self, Audit, Mark, Request};
 use crate::contender::Contender;
+use crate::histogram::Histogram;
 
 /// How long anything may take before a run is given up.
 pub const DEADLINE: Duration = Duration::from_secs(900);
@@ -47,6 +48,7 @@ pub struct Ground {
 /// A running operator. It is killed when it is dropped.
 pub struct Operator {
     child: Child,
+    listen: SocketAddr,
     /// Process id.
     pub pid: u32,
 }
@@ -104,7 +106,7 @@ impl Ground {
             .spawn()
             .with_context(|| format!("cannot run {}", self.contender.program().display()))?;
         let pid = child.id().context("the operator has ended already")?;
-        let operator = Operator { child, pid };
+        let operator = Operator { child, listen, pid };
         let started = Instant::now();
         while !is_ready(listen).await {
             if started.elapsed() > DEADLINE {
@@ -198,6 +200,12 @@ impl Ground {
 }
 
 impl Operator {
+    /// What it says of the time that its passes took.
+    pub async fn passes(&self, contender: &dyn Contender) -> anyhow::Result<Histogram> {
+        let page = get(self.listen, "/metrics").await.context("no metrics")?;
+        Ok(Histogram::read(&page, contender.pass_metric()))
+    }
+
     /// SIGTERM, and waits for the end.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let pid = i32::try_from(self.pid)
@@ -221,16 +229,19 @@ pub fn is_true(claim: &DynamicObject, condition: &str) -> bool {
 }
 
 async fn is_ready(listen: SocketAddr) -> bool {
-    let ask = async {
-        let mut stream = TcpStream::connect(listen).await?;
-        stream
-            .write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-            .await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer)
-    };
-    ask.await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    get(listen, "/readyz")
+        .await
+        .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// An answer, with its head.
+async fn get(listen: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(listen).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 /// A kubeconfig that speaks for a ServiceAccount.

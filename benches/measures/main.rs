@@ -15,6 +15,7 @@ mod burst;
 mod contender;
 mod fleet;
 mod ground;
+mod histogram;
 mod node;
 mod process;
 mod raw;

@@ -4,6 +4,7 @@ pub mod condition;
 pub mod crd;
 pub mod protocol;
 pub mod v1;
+pub mod wire;
 
 /// API group of all our kinds, and prefix of our labels and annotations.
 pub const GROUP: &str = "platform.acme.com";

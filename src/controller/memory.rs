@@ -2,11 +2,12 @@
 //! restart it is empty, and the first pass finds out again.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::api::v1::DatabaseClaimStatus;
 use crate::controller::error::Class;
+use crate::observe::MadeSecrets;
 use crate::observe::cache::newer;
 use crate::render::Slot;
 
@@ -43,14 +44,35 @@ pub struct Remembered {
     pub failures: u32,
     /// Places in which a POST found something that no watch has shown.
     pub suspects: Vec<Slot>,
-    /// Our last status write: the version that it made, and what it said.
-    pub status: Option<(String, DatabaseClaimStatus)>,
+    /// Our last status write: the version that it made, and what it said until the watch has shown it.
+    pub status: Option<(String, Option<Arc<DatabaseClaimStatus>>)>,
+    /// Version and finalizers of the claim by the answer to our last write to it, until the watch has shown them.
+    pub answered: Option<(String, Vec<String>)>,
+    /// The two Secrets, if the pass before made them. The next one takes this away; later ones read.
+    pub made: Option<MadeSecrets>,
     /// When the Secrets were read last.
     pub secrets_read: Option<Instant>,
     /// Whether our finalizer was taken off a claim that goes: there is nothing left to do for it.
     pub released: bool,
     /// Whether an Event has told of trouble and none yet of its end.
     pub in_trouble: bool,
+}
+
+impl Remembered {
+    /// The newest status that is known: what the watch has shown, or what we wrote after it. Whoever recalls first
+    /// and looks at what is shown then misses neither.
+    pub fn newest_status(
+        &self,
+        shown_version: &str,
+        shown: Option<&DatabaseClaimStatus>,
+    ) -> Option<DatabaseClaimStatus> {
+        match &self.status {
+            Some((version, Some(written))) if newer(version, shown_version) => {
+                Some(DatabaseClaimStatus::clone(written))
+            }
+            _ => shown.cloned(),
+        }
+    }
 }
 
 impl Memory {
@@ -62,6 +84,11 @@ impl Memory {
     /// What is remembered of a claim.
     pub fn recall(&self, uid: &str) -> Remembered {
         self.lock().get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Takes away what the pass before made.
+    pub fn take_made(&self, uid: &str) -> Option<MadeSecrets> {
+        self.lock().get_mut(uid)?.made.take()
     }
 
     /// Changes what is remembered.
@@ -80,25 +107,23 @@ impl Memory {
             .retain(|_, it| it.key.0 != namespace || it.key.1 != name);
     }
 
-    /// Whether a version of a claim is the echo of our own status write.
-    pub fn is_echo(&self, uid: &str, resource_version: &str) -> bool {
-        self.lock()
-            .get(uid)
-            .and_then(|it| it.status.as_ref())
-            .is_some_and(|(version, _)| version == resource_version)
-    }
-
-    /// The newest status that is known: what the watch has shown, or what we wrote after it.
-    pub fn newest_status(
-        &self,
-        uid: &str,
-        shown_version: &str,
-        shown: Option<&DatabaseClaimStatus>,
-    ) -> Option<DatabaseClaimStatus> {
-        match self.lock().get(uid).and_then(|it| it.status.as_ref()) {
-            Some((version, written)) if newer(version, shown_version) => Some(written.clone()),
-            _ => shown.cloned(),
+    /// Takes in that the watch has shown this version of a claim: what it says need not be kept twice. Returns
+    /// whether it is the echo of our own status write.
+    pub fn shown(&self, uid: &str, resource_version: &str) -> bool {
+        let mut claims = self.lock();
+        let Some(remembered) = claims.get_mut(uid) else {
+            return false;
+        };
+        remembered
+            .answered
+            .take_if(|(version, _)| !newer(version, resource_version));
+        let Some((version, status)) = remembered.status.as_mut() else {
+            return false;
+        };
+        if !newer(version, resource_version) {
+            *status = None;
         }
+        version == resource_version
     }
 
     /// Counts a failure and says how long to wait: doubling per claim, capped by class.
@@ -145,12 +170,23 @@ mod tests {
             ..Default::default()
         };
         memory.note("u", ("shop", "orders"), |it| {
-            it.status = Some(("20".into(), written.clone()));
+            it.status = Some(("20".into(), Some(Arc::new(written.clone()))));
         });
-        assert_eq!(memory.newest_status("u", "19", None), Some(written));
-        assert_eq!(memory.newest_status("u", "20", None), None);
-        assert!(memory.is_echo("u", "20") && !memory.is_echo("u", "21"));
+        assert_eq!(memory.recall("u").newest_status("19", None), Some(written));
+        assert_eq!(memory.recall("u").newest_status("20", None), None);
+        assert!(!memory.shown("u", "19"), "an older version");
+        assert!(memory.recall("u").newest_status("19", None).is_some());
+        assert!(
+            memory.shown("u", "20") && memory.shown("u", "20"),
+            "also when it is listed again"
+        );
+        assert_eq!(
+            memory.recall("u").newest_status("19", None),
+            None,
+            "it is not kept twice"
+        );
+        assert!(!memory.shown("u", "21"));
         memory.forget("shop", "orders");
-        assert!(!memory.is_echo("u", "20"));
+        assert!(!memory.shown("u", "20"));
     }
 }

@@ -134,6 +134,15 @@ impl Context {
         (password.len() == LENGTH).then_some(password)
     }
 
+    /// A claim as its watch has shown it last, which may be newer than what the queue has handed out.
+    fn newest(&self, claim: Arc<DatabaseClaim>) -> Arc<DatabaseClaim> {
+        let shown = self
+            .claims
+            .get()
+            .and_then(|it| it.get(&ObjectRef::from_obj(&*claim)));
+        shown.filter(|it| it.uid() == claim.uid()).unwrap_or(claim)
+    }
+
     /// The operator's metrics in the Prometheus text format.
     pub fn metrics(&self) -> String {
         let claims = self.claims.get().map(Store::state).unwrap_or_default();

@@ -6,7 +6,9 @@ use kube::ResourceExt as _;
 use super::error::{Class, Error};
 use crate::api::condition::{kind, reason};
 use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus, Phase};
+use crate::api::wire::Meta;
 use crate::apply::Written;
+use crate::render::Kind;
 
 /// Something that a claim's owner would want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,16 +99,23 @@ pub(super) fn deleted(claim: &DatabaseClaim) {
 /// One step was carried out.
 pub(super) fn written(written: &Written) {
     match written {
-        Written::Object { kind, meta, .. } => {
-            let name = meta.name.as_deref().unwrap_or_default();
-            let resource_version = meta.resource_version.as_deref().unwrap_or_default();
-            tracing::debug!(kind = kind.name(), name, resource_version, "written");
+        Written::Object { kind, meta, .. } => object(*kind, meta),
+        Written::Secrets { admin, app } => {
+            object(Kind::Secret, app);
+            object(Kind::Secret, admin);
         }
         Written::Deleted { kind, name, uid } => {
             tracing::debug!(kind = kind.name(), name, uid, "deleted");
         }
-        Written::Claim => tracing::debug!("the claim's finalizers are written"),
+        Written::Claim(_) => tracing::debug!("the claim's finalizers are written"),
     }
+}
+
+fn object(kind: Kind, meta: &Meta) {
+    let meta = &meta.object;
+    let name = meta.name.as_deref().unwrap_or_default();
+    let resource_version = meta.resource_version.as_deref().unwrap_or_default();
+    tracing::debug!(kind = kind.name(), name, resource_version, "written");
 }
 
 /// A pass failed.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
-use tracing::{Instrument as _, info_span};
+use tracing::{Instrument as _, debug_span};
 
 use super::error::{Class, Error};
 use super::{Context, news};
@@ -15,42 +16,75 @@ use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus};
 use crate::api::{FINALIZER, key};
 use crate::apply::{self, Target, Written};
 use crate::claim::{Claim, ClaimId};
-use crate::controller::memory::RESYNC;
-use crate::observe::{self, Ask, reduce};
+use crate::controller::memory::{RESYNC, Remembered};
+use crate::observe::cache::newer;
+use crate::observe::{self, Ask, Known, MadeSecrets};
 use crate::plan::observed::Observed;
 use crate::plan::{self, Input, Plan, Step};
 use crate::render::{Kind, Slot};
 use crate::status::{self, Moment, News, Refusal};
 use crate::validate::{References, Violations, identify, validate};
 
-/// One pass over one claim.
+/// Waves that one pass may send. What is missing then waits for its turn in the queue.
+const WAVES: u8 = 4;
+
+/// One pass over one claim: waves of writes, each planned anew, until nothing follows at once. A new claim does not
+/// wait behind all others for its second wave.
 ///
 /// # Errors
 /// When the API server could not be read or written; everything else is a value.
 pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Result<Action, Error> {
+    for _ in 1..WAVES {
+        let next = wave(claim.clone(), &context).await?;
+        if next != at_once() {
+            return Ok(next);
+        }
+    }
+    wave(claim, &context).await
+}
+
+/// What is missing was written; the next wave can build on it.
+fn at_once() -> Action {
+    Action::requeue(Duration::ZERO)
+}
+
+async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Error> {
     let id = identify(&claim)?;
-    let seen = Seen::new(&claim, &context, &id);
-    let observed = match observe(&id, &claim.spec.team, &seen, &context)
-        .instrument(info_span!("observe"))
+    let remembered = context.memory.recall(&id.uid);
+    let claim = context.newest(claim);
+    let mut seen = Seen::new(&claim, remembered, context, &id);
+    let mut observed = match observe(&id, &claim.spec.team, &seen, context)
+        .instrument(debug_span!("observe"))
         .await
     {
         Ok(observed) => observed,
-        Err(error) => return Err(unobserved(&id, &seen, error, &context).await),
+        Err(error) => return Err(unobserved(&id, &seen, error, context).await),
     };
     let resolved = validate(&id, &claim.spec, &references(&claim, &id, &observed));
-    let plan = info_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
+    let mut plan = debug_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
         (_, true) => plan::teardown(&id, claim.spec.deletion_policy, seen.has_finalizer(), &observed),
-        (Ok(resolved), false) => serve(resolved, &observed, &seen, &context),
+        (Ok(resolved), false) => serve(resolved, &observed, &seen, context),
         (Err(_), false) => plan::unserved(claim.spec.deletion_policy, seen.has_finalizer(), &observed),
     });
-    let writes = info_span!("apply", steps = plan.steps.len());
-    let (refusals, outcome) = apply(&id, &seen, &plan, &context).instrument(writes).await;
-    let moment = seen.moment(&refusals, &context);
-    let status = describe(&resolved, &seen, &observed, &plan, moment);
+    if let Ok(resolved) = &resolved
+        && plan.outlives_the_claim()
+    {
+        let status = describe(Ok(resolved), &seen, &observed, &plan, seen.moment(&[], context));
+        observed.claim_gone = !still_there(&id, &mut seen, status, context)
+            .instrument(debug_span!("confirm"))
+            .await?;
+        if observed.claim_gone {
+            plan = serve(resolved, &observed, &seen, context);
+        }
+    }
+    let writes = debug_span!("apply", steps = plan.steps.len());
+    let (refusals, outcome) = apply(&id, &seen, &plan, context).instrument(writes).await;
+    let moment = seen.moment(&refusals, context);
+    let status = describe(resolved.as_ref(), &seen, &observed, &plan, moment);
     let next = next(&id, &plan, &status, moment);
     if !observed.claim_gone && !going(&seen, &plan) {
-        write_status(&id, &seen, status, &context)
-            .instrument(info_span!("status"))
+        write_status(&id, &seen, status, context)
+            .instrument(debug_span!("status"))
             .await?;
     }
     outcome?;
@@ -58,6 +92,26 @@ pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Resu
         .memory
         .note(&id.uid, (&id.namespace, &id.name), |it| it.failures = 0);
     Ok(next)
+}
+
+/// Whether the claim is still there, which is asked before anything is made that would outlive it. The status has
+/// to be written anyway in an ordinary start; its answer tells, and where it says nothing new a read does.
+async fn still_there(
+    id: &ClaimId,
+    seen: &mut Seen,
+    status: DatabaseClaimStatus,
+    context: &Context,
+) -> Result<bool, Error> {
+    if Some(&status) == seen.status.as_ref() {
+        return Ok(context.observer.still_there(id).await?);
+    }
+    let Some(claim) = write_status(id, seen, status.clone(), context).await? else {
+        return Ok(false);
+    };
+    seen.status = Some(status);
+    seen.resource_version = claim.resource_version.unwrap_or_default();
+    seen.finalizers = claim.finalizers.unwrap_or_default();
+    Ok(claim.deletion_timestamp.is_none())
 }
 
 /// A pass that could not even look. What the API server refuses is said; the rest passes by itself.
@@ -84,25 +138,31 @@ struct Seen {
     deleting: bool,
     status: Option<DatabaseClaimStatus>,
     suspects: Vec<Slot>,
+    made: Option<MadeSecrets>,
     secrets_due: bool,
 }
 
 impl Seen {
-    fn new(claim: &DatabaseClaim, context: &Context, id: &ClaimId) -> Self {
+    fn new(claim: &DatabaseClaim, remembered: Remembered, context: &Context, id: &ClaimId) -> Self {
         let meta = &claim.metadata;
         let resource_version = meta.resource_version.clone().unwrap_or_default();
-        let remembered = context.memory.recall(&id.uid);
-        let status = claim.status.as_ref().filter(|it| it.is_written());
-        let mut finalizers = meta.finalizers.clone().unwrap_or_default();
+        let written = claim.status.as_ref().filter(|it| it.is_written());
+        let status = remembered.newest_status(&resource_version, written);
+        let released = remembered.released;
+        let (resource_version, mut finalizers) = match remembered.answered {
+            Some((version, finalizers)) if newer(&version, &resource_version) => (version, finalizers),
+            _ => (resource_version, meta.finalizers.clone().unwrap_or_default()),
+        };
         // What was taken off is off, whether or not the watch has shown it.
-        finalizers.retain(|it| it != FINALIZER || !remembered.released);
+        finalizers.retain(|it| it != FINALIZER || !released);
         Self {
-            status: context.memory.newest_status(&id.uid, &resource_version, status),
+            status,
             resource_version,
             generation: meta.generation.unwrap_or_default(),
             finalizers,
             deleting: meta.deletion_timestamp.is_some(),
             suspects: remembered.suspects,
+            made: context.memory.take_made(&id.uid),
             secrets_due: remembered
                 .secrets_read
                 .is_some_and(|read| read.elapsed() >= RESYNC),
@@ -129,11 +189,14 @@ impl Seen {
     /// and no watch tells when it does again; or the binding Secret waits until the database knows a newer
     /// password. Told from the status, so that a process that has just started knows it as well.
     fn secrets_open(&self) -> bool {
-        let open = [reason::SECRET_UNREADABLE, reason::CREDENTIALS_PENDING];
-        let conditions = self.status.iter().flat_map(|it| &it.conditions);
-        conditions
-            .into_iter()
-            .any(|it| open.contains(&it.reason.as_str()))
+        let Some(status) = &self.status else {
+            return false;
+        };
+        // A database that never was ready takes the password when it starts, and nothing waits for that.
+        let pending = status.initialized_at.is_some();
+        status.conditions.iter().any(|it| {
+            it.reason == reason::SECRET_UNREADABLE || (pending && it.reason == reason::CREDENTIALS_PENDING)
+        })
     }
 
     fn has_finalizer(&self) -> bool {
@@ -151,31 +214,39 @@ async fn observe(id: &ClaimId, team: &str, seen: &Seen, context: &Context) -> Re
     let mut suspects = seen.suspects.clone();
     // A volume that has lost its labels is in no watch; before its data is called missing, it is asked for by name.
     suspects.extend(seen.initialized_before().then_some(Slot::Volume));
-    let pending = suspects.iter().any(|slot| slot.kind() == Kind::Secret);
-    // A claim without a status may have found Secrets of a former one, in whatever state.
-    let new = seen.status.is_none();
-    let read_secrets =
-        new || seen.secrets_due || pending || seen.secrets_open() || (seen.deleting && seen.has_finalizer());
+    let secrets = secrets(seen, context);
     let observed = context
         .observer
         .observe(Ask {
             id,
             team,
             suspects: &suspects,
-            read_secrets,
+            secrets,
             in_trouble: seen.in_trouble(context),
-            doubt_secrets: seen
-                .status
-                .as_ref()
-                .is_some_and(|it| status::credentials_in_doubt(it, context.now())),
         })
         .await?;
     context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
-        if read_secrets || it.secrets_read.is_none() {
+        if matches!(secrets, Known::Nothing) || it.secrets_read.is_none() {
             it.secrets_read = Some(Instant::now());
         }
     });
     Ok(observed)
+}
+
+/// What is known of the Secrets without a look.
+fn secrets<'a>(seen: &'a Seen, context: &Context) -> Known<'a> {
+    let pending = seen.suspects.iter().any(|slot| slot.kind() == Kind::Secret);
+    let open = seen.secrets_open() || (seen.deleting && seen.has_finalizer());
+    if seen.secrets_due || pending || open {
+        return Known::Nothing;
+    }
+    match (&seen.status, &seen.made) {
+        // A claim without a status may have found Secrets of a former one, in whatever state.
+        (None, _) => Known::Untouched,
+        (_, Some(made)) => Known::Made(made),
+        (Some(status), None) if status::credentials_in_doubt(status, context.now()) => Known::Doubtful,
+        _ => Known::Marked,
+    }
 }
 
 fn references(claim: &DatabaseClaim, id: &ClaimId, observed: &Observed) -> References {
@@ -237,7 +308,7 @@ async fn apply(
         match written {
             Ok(written) => {
                 news::written(&written);
-                if seen.deleting && matches!(written, Written::Claim) {
+                if seen.deleting && matches!(written, Written::Claim(_)) {
                     let key = (id.namespace.as_str(), id.name.as_str());
                     context.memory.note(&id.uid, key, |it| it.released = true);
                 }
@@ -285,10 +356,20 @@ fn take_in(id: &ClaimId, written: Written, context: &Context) {
     match written {
         Written::Object {
             kind: Kind::Secret, ..
+        } => {}
+        Written::Claim(meta) => {
+            if let Some(meta) = meta {
+                answered(id, &meta.object, context);
+            }
         }
-        | Written::Claim => {}
+        Written::Secrets { admin, app } => {
+            let made = admin.object.uid.zip(app.object.uid);
+            context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
+                it.made = made.map(|(admin, app)| MadeSecrets { admin, app });
+            });
+        }
         Written::Object { kind, slot, meta } => {
-            if let Some(seen) = reduce::metadata(kind, &meta, observe::detail(kind, &meta)) {
+            if let Some(seen) = observe::seen(kind, *meta) {
                 context.observer.trust(slot.map(|slot| (slot, seen.fingerprint)));
                 context.observer.cache.written(seen);
             }
@@ -300,8 +381,17 @@ fn take_in(id: &ClaimId, written: Written, context: &Context) {
     }
 }
 
+/// The next wave and the next pass write to the claim as it is now, whether or not the watch has shown it.
+fn answered(id: &ClaimId, claim: &ObjectMeta, context: &Context) {
+    let version = claim.resource_version.clone().unwrap_or_default();
+    let finalizers = claim.finalizers.clone().unwrap_or_default();
+    context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
+        it.answered = Some((version, finalizers));
+    });
+}
+
 fn describe(
-    resolved: &Result<Claim, Violations>,
+    resolved: Result<&Claim, &Violations>,
     seen: &Seen,
     observed: &Observed,
     plan: &Plan,
@@ -314,24 +404,27 @@ fn describe(
     }
 }
 
-/// Writes the status if it has changed, and tells people what is worth telling.
+/// Writes the status if it has changed, and tells people what is worth telling. Returns the claim's metadata as
+/// they are then, if it was written.
 async fn write_status(
     id: &ClaimId,
     seen: &Seen,
     status: DatabaseClaimStatus,
     context: &Context,
-) -> Result<(), Error> {
+) -> Result<Option<ObjectMeta>, Error> {
     if Some(&status) == seen.status.as_ref() {
-        return Ok(());
+        return Ok(None);
     }
-    let version = context.writer.status(id, &status).await?;
+    let claim = context.writer.status(id, &status).await?.object;
+    let version = claim.resource_version.clone().unwrap_or_default();
+    answered(id, &claim, context);
     news::between(seen.status.as_ref(), &status)
         .iter()
         .for_each(news::News::tell);
     let mut told = false;
     context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
         told = it.in_trouble;
-        it.status = Some((version, status.clone()));
+        it.status = Some((version, Some(Arc::new(status.clone()))));
     });
     if let Some(news) = status::news(seen.status.as_ref(), &status, told) {
         context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
@@ -341,13 +434,12 @@ async fn write_status(
         });
         context.events.publish(id, &news).await;
     }
-    Ok(())
+    Ok(Some(claim))
 }
 
 fn next(id: &ClaimId, plan: &Plan, status: &DatabaseClaimStatus, moment: Moment<'_>) -> Action {
     if plan.again {
-        // What is missing was written in this pass; the next one can build on it.
-        return Action::requeue(Duration::ZERO);
+        return at_once();
     }
     let idle = if status::is_settled(status) {
         resync(id)

@@ -1,18 +1,18 @@
 //! The watches: they feed the cache and say which claim to look at. No Secret is ever listed or watched.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::channel::mpsc::UnboundedSender;
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, reflector};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,9 +20,12 @@ use super::Context;
 use crate::api::label;
 use crate::api::v1::DatabaseClaim;
 use crate::observe::cache::ClaimKey;
-use crate::observe::reduce::{self, Seen};
-use crate::plan::observed::Detail;
+use crate::observe::live::{Live, Watched};
+use crate::observe::reduce::Seen;
 use crate::render::Kind;
+
+/// Objects in one answer of a list. Of a long list no more is in memory at once, decoded and not.
+const PAGE: u32 = 100;
 
 /// Claims to look at.
 pub(super) type Trigger = UnboundedSender<ObjectRef<DatabaseClaim>>;
@@ -41,62 +44,28 @@ pub(super) struct Watches {
 impl Watches {
     /// All of them. Each is complete when [`Context::synced`] has counted it.
     pub(super) fn start(&self) {
-        self.whole(Kind::StatefulSet, reduce::stateful_set);
-        self.whole(Kind::PersistentVolumeClaim, reduce::volume);
-        self.whole(Kind::Pod, reduce::pod);
-        self.whole(Kind::EndpointSlice, reduce::endpoints);
-        self.metadata::<ConfigMap>(Kind::ConfigMap);
-        self.metadata::<Service>(Kind::Service);
-        self.metadata::<ServiceAccount>(Kind::ServiceAccount);
-        self.metadata::<Role>(Kind::Role);
-        self.metadata::<RoleBinding>(Kind::RoleBinding);
+        self.watch::<StatefulSet>();
+        self.watch::<PersistentVolumeClaim>();
+        self.watch::<Pod>();
+        self.watch::<EndpointSlice>();
+        self.watch::<ConfigMap>();
+        self.watch::<Service>();
+        self.watch::<ServiceAccount>();
+        self.watch::<Role>();
+        self.watch::<RoleBinding>();
     }
 
     /// Number of watches that [`Self::start`] starts.
     pub(super) const COUNT: usize = 9;
 
-    fn whole<K>(&self, kind: Kind, detail: fn(&K) -> Detail)
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + DeserializeOwned
-            + Clone
-            + Debug
-            + Send
-            + 'static,
-    {
-        self.watch::<K>(kind, move |object| {
-            reduce::metadata(kind, object.meta(), detail(object))
-        });
-    }
-
-    fn metadata<K>(&self, kind: Kind)
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
-        PartialObjectMeta<K>: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    {
-        self.watch::<PartialObjectMeta<K>>(kind, move |object| {
-            reduce::metadata(
-                kind,
-                &object.metadata,
-                crate::observe::detail(kind, &object.metadata),
-            )
-        });
-    }
-
-    fn watch<K>(&self, kind: Kind, reduce: impl Fn(&K) -> Option<Seen> + Send + 'static)
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + DeserializeOwned
-            + Clone
-            + Debug
-            + Send
-            + 'static,
-    {
-        let api: Api<K> = api(&self.client, self.namespace.as_deref());
-        let config = watcher::Config::default().labels(&format!("{}={}", label::MANAGED_BY, label::MANAGER));
+    fn watch<K: Watched>(&self) {
+        let api: Api<Live<K>> = api(&self.client, self.namespace.as_deref());
+        let config = watcher::Config::default()
+            .labels(&format!("{}={}", label::MANAGED_BY, label::MANAGER))
+            .page_size(PAGE);
         let events = watcher(api, config).default_backoff();
         let mut feed = Feed {
-            kind,
+            kind: K::KIND,
             watches: self.clone(),
             list: Vec::new(),
             complete: false,
@@ -106,9 +75,9 @@ impl Watches {
             let mut events = std::pin::pin!(events.take_until(stop.cancelled_owned()));
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(event) => feed.take(event, &reduce),
+                    Ok(event) => feed.take(event),
                     Err(error) => {
-                        tracing::warn!(kind = kind.name(), %error, "the watch failed; it is tried again");
+                        tracing::warn!(kind = K::KIND.name(), %error, "the watch failed; it is tried again");
                     }
                 }
             }
@@ -125,11 +94,11 @@ struct Feed {
 }
 
 impl Feed {
-    fn take<K>(&mut self, event: Event<K>, reduce: impl Fn(&K) -> Option<Seen>) {
+    fn take<K: Watched>(&mut self, event: Event<Live<K>>) {
         let cache = &self.watches.context.observer.cache;
         match event {
             Event::Init => self.list.clear(),
-            Event::InitApply(object) => self.list.extend(reduce(&object)),
+            Event::InitApply(object) => self.list.extend(object.reduce()),
             Event::InitDone => {
                 let changed = cache.replace(self.kind, std::mem::take(&mut self.list));
                 self.look_at(changed);
@@ -138,11 +107,11 @@ impl Feed {
                 }
             }
             Event::Apply(object) => {
-                let changed = reduce(&object).and_then(|seen| cache.upsert(seen));
+                let changed = object.reduce().and_then(|seen| cache.upsert(seen));
                 self.look_at(changed);
             }
             Event::Delete(object) => {
-                let changed = reduce(&object).and_then(|seen| cache.remove(&seen));
+                let changed = object.reduce().and_then(|seen| cache.remove(&seen));
                 self.look_at(changed);
             }
         }
@@ -168,7 +137,7 @@ pub(super) fn claims(
     writer: reflector::store::Writer<DatabaseClaim>,
 ) -> impl Stream<Item = ObjectRef<DatabaseClaim>> + Send + use<> {
     let api: Api<DatabaseClaim> = api(client, namespace);
-    watcher(api, watcher::Config::default())
+    watcher(api, watcher::Config::default().page_size(PAGE))
         .default_backoff()
         .modify(|claim| claim.managed_fields_mut().clear())
         .reflect(writer)
@@ -179,7 +148,7 @@ pub(super) fn claims(
                         claim.uid().unwrap_or_default(),
                         claim.resource_version().unwrap_or_default(),
                     );
-                    (!context.memory.is_echo(&uid, &version)).then(|| ObjectRef::from_obj(&claim))
+                    (!context.memory.shown(&uid, &version)).then(|| ObjectRef::from_obj(&claim))
                 }
                 Ok(Event::Delete(claim)) => {
                     super::news::deleted(&claim);

@@ -4,8 +4,9 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::packed::Packed;
 use super::reduce::Seen;
-use crate::plan::observed::{Detail, Volume};
+use crate::plan::observed::{Detail, Pod, Volume};
 use crate::render::Kind;
 
 /// Namespace and name of a claim.
@@ -22,7 +23,7 @@ pub struct Cache {
 
 #[derive(Debug, Default)]
 struct Inner {
-    claims: HashMap<ClaimKey, Vec<Seen>>,
+    claims: HashMap<ClaimKey, Vec<Packed>>,
     tombstones: VecDeque<String>,
 }
 
@@ -34,7 +35,9 @@ impl Cache {
 
     /// Everything that is labelled as a claim's.
     pub fn of(&self, key: &ClaimKey) -> Vec<Seen> {
-        self.lock().claims.get(key).cloned().unwrap_or_default()
+        let inner = self.lock();
+        let objects = inner.claims.get(key).map(Vec::as_slice).unwrap_or_default();
+        objects.iter().map(|it| it.seen(&key.0, &key.1)).collect()
     }
 
     /// Takes in what a watch says. Returns the claim to look at, or `None` for an echo of what is known.
@@ -44,34 +47,25 @@ impl Cache {
         };
         let mut inner = self.lock();
         let objects = inner.claims.entry(key.clone()).or_default();
-        match objects
-            .iter_mut()
-            .find(|it| it.kind == seen.kind && it.name == seen.name)
-        {
-            Some(known)
-                if known.uid == seen.uid && !newer(&seen.resource_version, &known.resource_version) =>
-            {
-                let echo = known.resource_version == seen.resource_version;
-                if echo {
-                    // The answer to a write holds metadata only; the watch has the rest.
-                    known.detail = seen.detail;
-                }
-                None
+        let Some(place) = place(objects, &seen) else {
+            push(objects, seen);
+            return Some(key);
+        };
+        let known = objects.get(place)?.seen(&key.0, &key.1);
+        if known.uid == seen.uid && !newer(&seen.resource_version, &known.resource_version) {
+            if known.resource_version == seen.resource_version {
+                // The answer to a write holds metadata only; the watch has the rest.
+                objects.get_mut(place)?.detail = seen.detail;
             }
-            Some(known) => {
-                let same = Seen {
-                    resource_version: seen.resource_version.clone(),
-                    ..known.clone()
-                } == seen;
-                *known = seen;
-                // A version in which nothing that we look at has changed is nobody's business.
-                (!same).then_some(key)
-            }
-            None => {
-                objects.push(seen);
-                Some(key)
-            }
+            return None;
         }
+        let same = Seen {
+            resource_version: seen.resource_version.clone(),
+            ..known
+        } == seen;
+        replace(objects, place, seen);
+        // A version in which nothing that we look at has changed is nobody's business.
+        (!same).then_some(key)
     }
 
     /// Takes an object whose label does not name its claim any more from the claim that it is known for, and returns
@@ -86,7 +80,7 @@ impl Cache {
                 return false;
             };
             let known = objects.len();
-            objects.retain(|it| it.kind != seen.kind || it.uid != seen.uid);
+            objects.retain(|it| it.kind != seen.kind || !it.is(&seen.uid));
             objects.len() < known
         })
     }
@@ -98,18 +92,17 @@ impl Cache {
         if inner.tombstones.contains(&seen.uid) {
             return;
         }
-        let objects = inner.claims.entry(key).or_default();
-        match objects
-            .iter_mut()
-            .find(|it| it.kind == seen.kind && it.name == seen.name)
-        {
-            Some(known)
-                if known.uid == seen.uid && newer(&known.resource_version, &seen.resource_version) => {}
-            Some(known) => {
-                seen.detail = merge(known.detail.clone(), seen.detail);
-                *known = seen;
-            }
-            None => objects.push(seen),
+        let objects = inner.claims.entry(key.clone()).or_default();
+        let Some(place) = place(objects, &seen) else {
+            push(objects, seen);
+            return;
+        };
+        let Some(known) = objects.get(place).map(|it| it.seen(&key.0, &key.1)) else {
+            return;
+        };
+        if known.uid != seen.uid || !newer(&known.resource_version, &seen.resource_version) {
+            seen.detail = merge(known.detail, seen.detail);
+            replace(objects, place, seen);
         }
     }
 
@@ -118,7 +111,7 @@ impl Cache {
         if let Some(objects) = self.lock().claims.get_mut(key)
             && let Some(known) = objects
                 .iter_mut()
-                .find(|it| it.kind == kind && it.name == name && it.uid == uid)
+                .find(|it| it.is_in_place_of(kind, name) && it.is(uid))
         {
             known.deleting = true;
         }
@@ -126,14 +119,17 @@ impl Cache {
 
     /// Takes in that an object is gone. Returns the claim to look at.
     pub fn remove(&self, seen: &Seen) -> Option<ClaimKey> {
-        let key = claim_key(seen)?;
+        self.forget(claim_key(seen)?, seen.kind, &seen.uid)
+    }
+
+    fn forget(&self, key: ClaimKey, kind: Kind, uid: &str) -> Option<ClaimKey> {
         let mut inner = self.lock();
-        inner.tombstones.push_back(seen.uid.clone());
+        inner.tombstones.push_back(uid.to_owned());
         if inner.tombstones.len() > TOMBSTONES {
             inner.tombstones.pop_front();
         }
         let objects = inner.claims.get_mut(&key)?;
-        objects.retain(|it| it.kind != seen.kind || it.uid != seen.uid);
+        objects.retain(|it| it.kind != kind || !it.is(uid));
         if objects.is_empty() {
             inner.claims.remove(&key);
         }
@@ -142,18 +138,41 @@ impl Cache {
 
     /// Takes in a complete list of one kind: what is not in it is gone. Returns the claims that changed.
     pub fn replace(&self, kind: Kind, all: Vec<Seen>) -> HashSet<ClaimKey> {
-        let uids: HashSet<String> = all.iter().map(|seen| seen.uid.clone()).collect();
-        let gone: Vec<Seen> = {
-            let inner = self.lock();
-            let known = inner.claims.values().flatten();
-            known
-                .filter(|it| it.kind == kind && !uids.contains(&it.uid))
-                .cloned()
-                .collect()
-        };
-        let mut changed: HashSet<ClaimKey> = gone.iter().filter_map(|seen| self.remove(seen)).collect();
+        let uids: HashSet<&str> = all.iter().map(|seen| seen.uid.as_str()).collect();
+        let mut gone = Vec::new();
+        for (key, objects) in &self.lock().claims {
+            let uid = objects.iter().filter(|it| it.kind == kind).map(Packed::uid);
+            gone.extend(
+                uid.filter(|uid| !uids.contains(uid.as_str()))
+                    .map(|uid| (key.clone(), uid)),
+            );
+        }
+        let gone = gone.into_iter();
+        let mut changed: HashSet<ClaimKey> = gone
+            .filter_map(|(key, uid)| self.forget(key, kind, &uid))
+            .collect();
         changed.extend(all.into_iter().filter_map(|seen| self.upsert(seen)));
         changed
+    }
+}
+
+fn place(objects: &[Packed], seen: &Seen) -> Option<usize> {
+    objects
+        .iter()
+        .position(|it| it.is_in_place_of(seen.kind, &seen.name))
+}
+
+fn push(objects: &mut Vec<Packed>, seen: Seen) {
+    let packed = Packed::new(seen, objects);
+    // One by one: a claim's objects are few, and half-empty lists of a thousand claims are not.
+    objects.reserve_exact(1);
+    objects.push(packed);
+}
+
+fn replace(objects: &mut [Packed], place: usize, seen: Seen) {
+    let packed = Packed::new(seen, objects);
+    if let Some(known) = objects.get_mut(place) {
+        *known = packed;
     }
 }
 
@@ -184,7 +203,13 @@ fn merge(known: Detail, answer: Detail) -> Detail {
             identity: answer.identity,
             ..*known
         })),
-        (known @ (Detail::Pod(_) | Detail::Endpoints { .. }), _) => known,
+        (Detail::Pod(known), Detail::Pod(answer)) => Detail::Pod(Box::new(Pod {
+            restart_hash: answer.restart_hash,
+            wanted: answer.wanted,
+            gone_by: answer.gone_by,
+            ..*known
+        })),
+        (known @ Detail::Endpoints { .. }, _) => known,
         (_, answer) => answer,
     }
 }
@@ -229,6 +254,31 @@ mod tests {
             Some(key()),
             "somebody's edit"
         );
+    }
+
+    #[test]
+    fn the_answer_to_an_annotation_of_a_pod_is_known_before_its_watch_shows_it() {
+        let cache = Cache::default();
+        let pod = |version, pod| Seen {
+            kind: Kind::Pod,
+            detail: Detail::Pod(Box::new(pod)),
+            ..seen(version)
+        };
+        let runs = Pod {
+            ready: true,
+            ..Pod::default()
+        };
+        let told = Pod {
+            wanted: Some("newest".into()),
+            ..Pod::default()
+        };
+        cache.upsert(pod("10", runs.clone()));
+        cache.written(pod("11", told.clone()));
+        let both = Pod {
+            wanted: told.wanted,
+            ..runs
+        };
+        assert_eq!(cache.of(&key()), vec![pod("11", both)]);
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! From an object as the API server sends it to the few bytes that are kept of it.
 
-use std::hash::{Hash, Hasher};
+use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, PodStatus};
+use k8s_openapi::api::discovery::v1::Endpoint;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod as CorePod};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference};
-
-use crate::api::{KIND, key, label, manager};
+use super::live::{PodSpec, WorkloadSpec, WorkloadStatus};
+use crate::api::wire::{self, Meta};
+use crate::api::{KIND, key, label};
 use crate::claim::quantity::Bytes;
 use crate::plan::observed::{ContainerTrouble, Detail, LastEnd, Pod, Volume, Workload};
 use crate::render::Kind;
@@ -47,7 +46,9 @@ pub struct Seen {
 }
 
 /// Reduces metadata; `None` for an object without name or UID, which no API server sends.
-pub fn metadata(kind: Kind, meta: &ObjectMeta, detail: Detail) -> Option<Seen> {
+pub fn metadata(kind: Kind, meta: &Meta, detail: Detail) -> Option<Seen> {
+    let fingerprint = meta.fingerprint;
+    let meta = &meta.object;
     let label = |key: &str| meta.labels.as_ref().and_then(|labels| labels.get(key)).cloned();
     let owners = meta.owner_references.as_deref().unwrap_or_default();
     let controller = owners.iter().find(|owner| owner.controller == Some(true));
@@ -63,29 +64,9 @@ pub fn metadata(kind: Kind, meta: &ObjectMeta, detail: Detail) -> Option<Seen> {
         deleting: meta.deletion_timestamp.is_some(),
         applied: annotation(meta, key::APPLIED).map(str::to_owned),
         team: label(key::TEAM),
-        fingerprint: fingerprint(meta.managed_fields.as_deref().unwrap_or_default(), owners),
+        fingerprint,
         detail,
     })
-}
-
-/// Hash over the fields that our manager owns, whatever their values. When somebody else changes or removes
-/// one of them, the API server takes it from our entry, and the fingerprint changes. The UIDs of owners are left
-/// out, so that it is the same for all claims and one read after a restart tells about all of them; whose an
-/// object is, is judged by itself.
-fn fingerprint(entries: &[ManagedFieldsEntry], owners: &[OwnerReference]) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    for entry in entries {
-        if entry.manager.as_deref() == Some(manager::OPERATOR) && entry.subresource.is_none() {
-            entry.operation.hash(&mut hasher);
-            let fields = entry.fields_v1.as_ref().map(|fields| fields.0.to_string());
-            let general = fields.map(|fields| {
-                let without = |text: String, owner: &OwnerReference| text.replace(&owner.uid, "");
-                owners.iter().fold(fields, without)
-            });
-            general.hash(&mut hasher);
-        }
-    }
-    hasher.finish()
 }
 
 fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
@@ -108,14 +89,16 @@ pub fn config_map_detail(meta: &ObjectMeta) -> Detail {
 }
 
 /// Detail of a StatefulSet.
-pub fn stateful_set(set: &StatefulSet) -> Detail {
-    let spec = set.spec.as_ref();
-    let status = set.status.as_ref();
+pub fn stateful_set(
+    meta: &ObjectMeta,
+    spec: Option<&WorkloadSpec>,
+    status: Option<&WorkloadStatus>,
+) -> Detail {
     let taken_up = status.and_then(|it| it.observed_generation);
     Detail::StatefulSet(Workload {
-        restart_hash: annotation(&set.metadata, key::RESTART_HASH).map(str::to_owned),
-        asked: annotation(&set.metadata, key::ASKED).map(str::to_owned),
-        taken_up: taken_up.is_some() && taken_up == set.metadata.generation,
+        restart_hash: annotation(meta, key::RESTART_HASH).map(str::to_owned),
+        asked: annotation(meta, key::ASKED).map(str::to_owned),
+        taken_up: taken_up.is_some() && taken_up == meta.generation,
         revision: status.and_then(|it| it.update_revision.clone()),
         stopped: spec.and_then(|it| it.replicas) == Some(0),
     })
@@ -142,14 +125,13 @@ pub fn volume(volume: &PersistentVolumeClaim) -> Detail {
 }
 
 /// Detail of an EndpointSlice.
-pub fn endpoints(slice: &EndpointSlice) -> Detail {
-    let service = slice
-        .metadata
+pub fn endpoints(meta: &ObjectMeta, endpoints: &[Endpoint]) -> Detail {
+    let service = meta
         .labels
         .as_ref()
-        .and_then(|it| it.get("kubernetes.io/service-name"))
+        .and_then(|it| it.get(wire::SERVICE_NAME))
         .cloned();
-    let ready = |endpoint: &k8s_openapi::api::discovery::v1::Endpoint| {
+    let ready = |endpoint: &Endpoint| {
         // Absent means ready, says the API.
         endpoint
             .conditions
@@ -159,13 +141,12 @@ pub fn endpoints(slice: &EndpointSlice) -> Detail {
     };
     Detail::Endpoints {
         service: service.unwrap_or_default(),
-        ready: slice.endpoints.iter().any(ready),
+        ready: endpoints.iter().any(ready),
     }
 }
 
 /// Detail of a Pod.
-pub fn pod(pod: &CorePod) -> Detail {
-    let status = pod.status.as_ref();
+pub fn pod(meta: &ObjectMeta, spec: Option<&PodSpec>, status: Option<&PodStatus>) -> Detail {
     let conditions = status.and_then(|it| it.conditions.as_deref()).unwrap_or_default();
     let condition = |type_: &str| conditions.iter().find(|it| it.type_ == type_);
     let containers = || {
@@ -174,20 +155,14 @@ pub fn pod(pod: &CorePod) -> Detail {
             init.chain(it.container_statuses.iter().flatten())
         })
     };
-    let spec = pod.spec.as_ref();
     let gated = spec.is_some_and(|it| it.readiness_gates.as_ref().is_some_and(|gates| !gates.is_empty()));
     let is = |type_, value: &str| condition(type_).is_some_and(|it| it.status == value);
     Detail::Pod(Box::new(Pod {
         ready: condition("Ready").is_some_and(|it| it.status == "True"),
-        restart_hash: annotation(&pod.metadata, key::RESTART_HASH).map(str::to_owned),
-        asked: annotation(&pod.metadata, key::ASKED).map(str::to_owned),
-        revision: pod
-            .metadata
-            .labels
-            .as_ref()
-            .and_then(|it| it.get(REVISION))
-            .cloned(),
-        wanted: annotation(&pod.metadata, key::WANTED).map(str::to_owned),
+        restart_hash: annotation(meta, key::RESTART_HASH).map(str::to_owned),
+        asked: annotation(meta, key::ASKED).map(str::to_owned),
+        revision: meta.labels.as_ref().and_then(|it| it.get(REVISION)).cloned(),
+        wanted: annotation(meta, key::WANTED).map(str::to_owned),
         unschedulable: condition("PodScheduled")
             .filter(|it| it.status == "False")
             .map(|it| it.message.clone().unwrap_or_default()),
@@ -196,7 +171,7 @@ pub fn pod(pod: &CorePod) -> Detail {
         last_end: containers().find_map(last_end),
         // The kubelet sets both at once; where something else is waited for, this says nothing.
         node_silent: !gated && is("Ready", "False") && is("ContainersReady", "True"),
-        gone_by: pod.metadata.deletion_timestamp.as_ref().map(|it| it.0),
+        gone_by: meta.deletion_timestamp.as_ref().map(|it| it.0),
     }))
 }
 
@@ -250,6 +225,7 @@ pub fn controlled_by_claim(seen: &Seen) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::live::{Live, Watched};
     use serde_json::{Value, json};
 
     fn reduced(spec: &Value, conditions: &[(&str, &str)], database: &Value) -> Pod {
@@ -259,7 +235,8 @@ mod tests {
             .collect();
         let object = json!({"metadata": {"name": "p"}, "spec": spec, "status": {
             "conditions": conditions, "containerStatuses": [database]}});
-        match pod(&serde_json::from_value(object).unwrap()) {
+        let live: Live<k8s_openapi::api::core::v1::Pod> = serde_json::from_value(object).unwrap();
+        match Watched::detail(live) {
             Detail::Pod(pod) => *pod,
             other => panic!("{other:?}"),
         }
@@ -297,24 +274,5 @@ mod tests {
         let failed = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "its last words"}});
         let crashed = reduced(&spec, &[], &container(&waiting, &failed));
         assert_eq!(crashed.trouble.unwrap().message, "its last words");
-    }
-
-    fn seen(claim_uid: &str, fields: &str) -> Seen {
-        let meta = json!({
-            "name": "orders-db", "namespace": "shop", "uid": format!("child-of-{claim_uid}"),
-            "ownerReferences": [{"apiVersion": "platform.acme.com/v1", "kind": KIND, "name": "orders",
-                "uid": claim_uid, "controller": true}],
-            "managedFields": [{"manager": manager::OPERATOR, "operation": "Apply", "fieldsV1": {
-                "f:metadata": {"f:ownerReferences": {format!("k:{{\"uid\":\"{claim_uid}\"}}"): {}}},
-                fields: {}}}],
-        });
-        let meta = serde_json::from_value(meta).unwrap_or_default();
-        metadata(Kind::Service, &meta, Detail::None).unwrap_or_else(|| unreachable!("it has a name"))
-    }
-
-    #[test]
-    fn fingerprints_tell_fields_apart_and_claims_not() {
-        assert_eq!(seen("u1", "f:spec").fingerprint, seen("u2", "f:spec").fingerprint);
-        assert_ne!(seen("u1", "f:spec").fingerprint, seen("u1", "f:data").fingerprint);
     }
 }

@@ -17,7 +17,7 @@ use crate::api::v1::DeletionPolicy;
 use crate::api::{key, label};
 use crate::claim::{Claim, ClaimId, FIRST_MEMBER};
 use crate::engine::Engine;
-use crate::render::{Desired, Kind, Object, Slot, marker};
+use crate::render::{Desired, Kind, Object, Secrets, Slot, marker};
 use observed::{Child, Detail, Integrity, Observed, Ownership, SecretState};
 
 pub use secrets::credentials;
@@ -50,6 +50,9 @@ pub struct Plan {
 pub enum Step {
     /// POST: the object was not observed. `AlreadyExists` means: observe again, it may be foreign.
     Create(Object),
+    /// POST of the binding Secret and, only once that was made, of the agent's. Nobody has looked for either: where
+    /// one is there already nothing is made, so that no password of ours stands beside one that was there before.
+    CreateSecrets(Box<Secrets>),
     /// Server-side apply of an observed object, with its UID.
     Apply {
         /// What it shall be.
@@ -95,6 +98,26 @@ pub enum Step {
         /// Whether it shall be there.
         present: bool,
     },
+}
+
+impl Step {
+    /// Places in which this step makes something.
+    pub fn makes(&self) -> &[Slot] {
+        match self {
+            Self::Create(object) => std::slice::from_ref(&object.slot),
+            Self::CreateSecrets(_) => &[Slot::AppSecret, Slot::AdminSecret],
+            _ => &[],
+        }
+    }
+}
+
+impl Plan {
+    /// Whether it makes what has no owner, and would stay if the claim were gone already.
+    pub fn outlives_the_claim(&self) -> bool {
+        let stays = [Slot::Volume, Slot::AdminSecret, Slot::AppSecret];
+        let mut made = self.steps.iter().flat_map(Step::makes);
+        made.any(|slot| stays.contains(slot))
+    }
 }
 
 /// What allows a destructive step. There is no step without one.
@@ -382,16 +405,14 @@ fn markers(input: &Input<'_>, plan: &mut Plan) {
             (
                 SecretState::Present {
                     uid, deleting: false, ..
-                },
+                }
+                | SecretState::Made { uid },
                 _,
             )
             | (SecretState::Unread, Some(Detail::Marker { secret_uid: uid })) => uid,
-            (SecretState::Absent, None) => {
+            (SecretState::Absent | SecretState::Untried, None) => {
                 // Its UID is known to the next pass, if this one makes it.
-                plan.again |= plan
-                    .steps
-                    .iter()
-                    .any(|step| matches!(step, Step::Create(object) if object.slot == secret));
+                plan.again |= plan.steps.iter().any(|step| step.makes().contains(&secret));
                 continue;
             }
             _ => continue,

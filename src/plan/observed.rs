@@ -16,8 +16,8 @@ pub struct Observed {
     pub admin: SecretState,
     /// The applications' Secret.
     pub app: SecretState,
-    /// Whether a quorum read found the claim gone, going, or another one. Asked only when something is
-    /// missing that would survive the claim.
+    /// Whether the API server says that the claim is gone, going, or another one. Asked only when a plan would
+    /// make something that survives the claim.
     pub claim_gone: bool,
     /// Newest warning about the one object that holds the claim up. Asked only when it lasts.
     pub warning: Option<Warning>,
@@ -199,8 +199,15 @@ pub enum SecretState {
     /// It is there (its marker is) and was not read in this pass.
     #[default]
     Unread,
+    /// Nothing of the claim was ever seen, so nobody has asked. It is made by POST, which says if there is one.
+    Untried,
     /// The API server says that there is none.
     Absent,
+    /// The pass before this one made it. What it says is not kept in memory.
+    Made {
+        /// UID.
+        uid: String,
+    },
     /// Read.
     Present {
         /// UID.
@@ -221,7 +228,9 @@ impl std::fmt::Debug for SecretState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unread => f.write_str("Unread"),
+            Self::Untried => f.write_str("Untried"),
             Self::Absent => f.write_str("Absent"),
+            Self::Made { uid } => f.debug_struct("Made").field("uid", uid).finish(),
             Self::Present { uid, .. } => f
                 .debug_struct("Present")
                 .field("uid", uid)

@@ -35,8 +35,8 @@ pub fn credentials(
             password: app.password.clone(),
             ..fresh
         }),
-        (SecretState::Absent, _) => fresh,
-        (SecretState::Unread, _) => None,
+        (SecretState::Absent, _) | (SecretState::Untried, SecretState::Untried) => fresh,
+        (SecretState::Unread | SecretState::Made { .. } | SecretState::Untried, _) => None,
     }
 }
 
@@ -56,6 +56,10 @@ pub(super) fn steps(input: &Input<'_>, plan: &mut Plan) {
         return;
     }
     let Some(secrets) = &desired.secrets else { return };
+    if (&observed.admin, &observed.app) == (&SecretState::Untried, &SecretState::Untried) {
+        plan.steps.push(Step::CreateSecrets(Box::new(secrets.clone())));
+        return;
+    }
     plan.steps.extend(settle(&observed.admin, &secrets.admin));
     let Some(step) = settle(&observed.app, &secrets.app) else {
         return;
@@ -99,7 +103,10 @@ fn settle(state: &SecretState, object: &Object) -> Option<Step> {
             object: object.clone(),
             uid: uid.clone(),
         }),
-        SecretState::Present { .. } | SecretState::Unread => None,
+        SecretState::Present { .. }
+        | SecretState::Unread
+        | SecretState::Untried
+        | SecretState::Made { .. } => None,
     }
 }
 

@@ -184,7 +184,7 @@ fn unbound(observed: &Observed) -> Option<Verdict> {
 pub(super) fn credentials(claim: &Claim, observed: &Observed) -> Verdict {
     let missing = [&observed.admin, &observed.app]
         .iter()
-        .any(|state| matches!(state, SecretState::Absent));
+        .any(|state| matches!(state, SecretState::Absent | SecretState::Untried));
     // What a former Pod took over stands in the data and is still in force.
     let applied = observed
         .any_report(&claim.id)

@@ -50,7 +50,7 @@ where
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
         let known = classify(request.method(), request.uri(), content_type(&request));
-        let span = tracing::info_span!(
+        let span = tracing::debug_span!(
             "request",
             otel.kind = "client",
             k8s.verb = known.verb,

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::time::Duration;
-use tokio::sync::Mutex;
 
 use mysql_async::prelude::Queryable as _;
 use tokio::sync::Mutex;

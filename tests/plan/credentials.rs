@@ -150,6 +150,60 @@ fn without_randomness_no_secret_is_made_and_nobody_rushes() {
     assert!(owned(&cluster.app).is_some());
 }
 
+#[test]
+fn a_new_claim_gets_its_secrets_and_markers_without_a_read() {
+    let mut cluster = Cluster::new();
+    cluster.reads = Reads::Untried;
+    let pass = cluster.pass();
+    assert!(pass.plan.again, "the markers need the UIDs");
+    assert!(pass.plan.outlives_the_claim());
+    assert_snapshot!(pass.text(), @"
+    create Volume Service MembersService Config Report ServiceAccount Role
+    create in this order: AppSecret AdminSecret
+    again at once
+    ");
+    cluster.carry_out(&pass.plan);
+    cluster.reads = Reads::Made;
+    let pass = cluster.pass();
+    assert_snapshot!(pass.text(), @"create RoleBinding StatefulSet AdminMarker AppMarker");
+    cluster.carry_out(&pass.plan);
+    cluster.reads = Reads::Always;
+    assert_snapshot!(cluster.pass().text(), @"nothing");
+    assert_eq!(owned(&cluster.app), owned(&cluster.admin));
+}
+
+#[test]
+fn a_secret_that_was_there_before_its_claim_is_found_by_the_refused_post_and_keeps_its_password() {
+    for left in [Slot::AdminSecret, Slot::AppSecret] {
+        let mut former = Cluster::ready();
+        former.remove(Slot::AdminSecret);
+        former.remove(Slot::AppSecret);
+        former.controllers();
+        former.live();
+        let mut cluster = Cluster::new();
+        *cluster.secret(left).unwrap() = former.secret(left).unwrap().clone();
+        let before = owned(cluster.secret(left).unwrap());
+        cluster.reads = Reads::Untried;
+        cluster.carry_out(&cluster.pass().plan);
+        assert_eq!(
+            owned(cluster.secret(left).unwrap()),
+            before,
+            "{left:?}: not overwritten"
+        );
+        if left == Slot::AppSecret {
+            assert_eq!(
+                cluster.admin,
+                SecretState::Absent,
+                "no other password is made beside it"
+            );
+        }
+        cluster.reads = Reads::WhereAMarkerIsMissing;
+        cluster.live();
+        assert_eq!(owned(&cluster.admin), before, "{left:?}");
+        assert_eq!(owned(&cluster.app), before, "{left:?}");
+    }
+}
+
 /// What is in the two Secrets, whether the database has data, and the password that is rendered from it.
 const TABLE: &str = "
     admin       binding     data   password

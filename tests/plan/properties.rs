@@ -129,12 +129,16 @@ fn what_was_not_observed_is_created_and_the_rest_is_written_by_its_uid_if_it_is_
     pass: &Pass,
 ) -> bool {
     pass.plan.steps.iter().all(|step| {
+        if let Step::CreateSecrets(_) = step {
+            let unasked = |state: &SecretState| *state == SecretState::Untried;
+            return unasked(&pass.observed.admin) && unasked(&pass.observed.app);
+        }
         let Some((kind, name)) = target(step) else {
             return true;
         };
         let seen = seen(cluster, pass, kind, &name);
         match step {
-            Step::Create(_) => seen.is_none(),
+            Step::Create(_) | Step::CreateSecrets(_) => seen.is_none(),
             Step::Apply { uid, .. }
             | Step::Label { uid, .. }
             | Step::Annotate { uid, .. }
@@ -340,7 +344,7 @@ fn target(step: &Step) -> Option<(Kind, String)> {
         Step::Label { kind, name, .. }
         | Step::Annotate { kind, name, .. }
         | Step::Delete { kind, name, .. } => Some((*kind, name.clone())),
-        Step::Finalizer { .. } => None,
+        Step::CreateSecrets(_) | Step::Finalizer { .. } => None,
     }
 }
 
@@ -359,7 +363,8 @@ fn seen(cluster: &Cluster, pass: &Pass, kind: Kind, name: &str) -> Option<(Strin
         &pass.observed.app
     } {
         SecretState::Present { uid, ownership, .. } => Some((uid.clone(), ownership.clone())),
-        SecretState::Absent | SecretState::Unread => None,
+        SecretState::Made { uid } => Some((uid.clone(), Ownership::Ours)),
+        SecretState::Untried | SecretState::Absent | SecretState::Unread => None,
     }
 }
 

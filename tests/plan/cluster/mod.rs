@@ -72,6 +72,10 @@ pub enum Reads {
     Always,
     /// Never; no ordinary pass does this, and it must do no harm.
     Never,
+    /// Not in the first pass over a claim of which nothing is there.
+    Untried,
+    /// Not in the pass after the one that made them.
+    Made,
 }
 
 /// An object as the API server has it.
@@ -229,13 +233,16 @@ impl Cluster {
         };
         let read = match self.reads {
             Reads::Always => true,
-            Reads::Never => false,
+            Reads::Never | Reads::Untried | Reads::Made => false,
             Reads::WhereAMarkerIsMissing => {
                 self.deleting || !marked(Slot::AdminMarker) || !marked(Slot::AppMarker)
             }
         };
-        let secret = |state: &SecretState| {
-            if read { state.clone() } else { SecretState::Unread }
+        let secret = |state: &SecretState| match (self.reads, server::uid_of(state)) {
+            (Reads::Untried, _) => SecretState::Untried,
+            (Reads::Made, Some(uid)) => SecretState::Made { uid },
+            _ if read => state.clone(),
+            _ => SecretState::Unread,
         };
         Observed {
             children: self.objects.iter().map(|it| self.child(it)).collect(),

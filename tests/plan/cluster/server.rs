@@ -18,6 +18,15 @@ impl Cluster {
         for step in &plan.steps {
             match step {
                 Step::Create(object) => self.create(object),
+                Step::CreateSecrets(secrets) => {
+                    // The API server refuses what is there, and then the second is not sent.
+                    if self.app == SecretState::Absent {
+                        self.create(&secrets.app);
+                        if self.admin == SecretState::Absent {
+                            self.create(&secrets.admin);
+                        }
+                    }
+                }
                 Step::Apply { object, uid } => self.apply(object, uid),
                 Step::Label {
                     kind,

@@ -16,6 +16,10 @@ impl Pass {
         for step in &self.plan.steps {
             let (verb, what) = match step {
                 Step::Create(object) => ("create".to_owned(), format!("{:?}", object.slot)),
+                Step::CreateSecrets(_) => (
+                    "create in this order:".to_owned(),
+                    "AppSecret AdminSecret".to_owned(),
+                ),
                 Step::Apply { object, .. } => ("apply".to_owned(), format!("{:?}", object.slot)),
                 Step::Label { kind, label, .. } => {
                     (format!("label {kind:?}"), format!("{}={}", label.0, label.1))
