@@ -29,6 +29,10 @@ use crate::validate::{References, Violations, identify, validate};
 pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Result<Action, Error> {
     let id = identify(&claim)?;
     let seen = Seen::new(&claim, &context, &id);
+    if seen.namespace_goes && !seen.deleting {
+        // Its turn will come; until then every object that goes would be made again in vain.
+        return Ok(Action::await_change());
+    }
     let observed = match observe(&id, &claim.spec.team, &seen, &context)
         .instrument(info_span!("observe"))
         .await
@@ -81,6 +85,7 @@ struct Seen {
     generation: i64,
     finalizers: Vec<String>,
     deleting: bool,
+    namespace_goes: bool,
     status: Option<DatabaseClaimStatus>,
     suspects: Vec<Slot>,
     secrets_due: bool,
@@ -102,6 +107,7 @@ impl Seen {
             generation: meta.generation.unwrap_or_default(),
             finalizers,
             deleting: meta.deletion_timestamp.is_some(),
+            namespace_goes: remembered.namespace_goes,
             suspects: remembered.suspects,
             secrets_due: remembered
                 .secrets_read
@@ -242,6 +248,10 @@ async fn apply(
                 let apply::Error::Write { slot, .. } = &error;
                 let slot = *slot;
                 let error = Error::from(error);
+                if error.namespace_goes() {
+                    let key = (id.namespace.as_str(), id.name.as_str());
+                    context.memory.note(&id.uid, key, |it| it.namespace_goes = true);
+                }
                 match error.refusal() {
                     Some(refusal) => refusals.push(refusal),
                     // It may be there although no watch has shown it; what was refused is not.
