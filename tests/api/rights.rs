@@ -136,7 +136,7 @@ async fn withhold(suite: &Suite, resource: &str, verb: &str) {
 }
 
 pub async fn a_withdrawn_right_is_named_with_verb_and_resource_and_heals(suite: &Suite) {
-    // One that is written and one that is read.
+    // One whose kind is watched, and one whose kind is not.
     withhold(suite, "services", "create").await;
-    withhold(suite, "secrets", "get").await;
+    withhold(suite, "secrets", "create").await;
 }

@@ -159,7 +159,7 @@ async fn no_pass_was_cut_off(scene: &Scene, begun: &[String], log: &str) {
     let claims: Api<DatabaseClaim> = scene.api();
     for claim in claims.list(&ListParams::default()).await.unwrap() {
         let base = format!("{}-db", claim.name_any());
-        let said = claim.status.and_then(|it| it.observed_generation).is_some();
+        let said = claim.status.is_some_and(|it| it.is_written());
         assert_eq!(said, begun.contains(&base), "{base}: a pass was cut off; {log}");
     }
 }
