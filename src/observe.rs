@@ -109,6 +109,11 @@ impl Observer {
                 seen.extend(self.look_up(id, *slot).await?);
             }
         }
+        // Whoever deletes a claim and keeps its objects takes the claim off them one by one. To put it back would
+        // have them collected with it.
+        let orphaned = seen
+            .iter()
+            .any(|it| it.controller.is_none() && it.kind != Kind::PersistentVolumeClaim);
         let mut children = Vec::with_capacity(seen.len());
         for seen in seen {
             children.push(self.child(id, seen).await?);
@@ -128,7 +133,9 @@ impl Observer {
             observed.app = self.secret(id, Slot::AppSecret).await?;
         }
         let absent = |state: &SecretState| matches!(state, SecretState::Absent);
-        if observed.slot(id, Slot::Volume).is_none() || absent(&observed.admin) || absent(&observed.app) {
+        let lasting =
+            observed.slot(id, Slot::Volume).is_none() || absent(&observed.admin) || absent(&observed.app);
+        if lasting || orphaned {
             observed.claim_gone = !self.still_there(id).await?;
         }
         if ask.in_trouble {

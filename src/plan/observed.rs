@@ -17,7 +17,7 @@ pub struct Observed {
     /// The applications' Secret.
     pub app: SecretState,
     /// Whether a quorum read found the claim gone, going, or another one. Asked only when something is
-    /// missing that would survive the claim.
+    /// missing that would survive the claim, or when something of the claim has no owner any more.
     pub claim_gone: bool,
     /// Newest warning about the one object that holds the claim up. Asked only when it lasts.
     pub warning: Option<Warning>,
