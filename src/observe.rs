@@ -133,6 +133,11 @@ impl Observer {
                 seen.extend(self.look_up(id, *slot).await?);
             }
         }
+        // Whoever deletes a claim and keeps its objects takes the claim off them one by one. To put it back would
+        // have them collected with it.
+        let orphaned = seen
+            .iter()
+            .any(|it| it.controller.is_none() && it.kind != Kind::PersistentVolumeClaim);
         let mut children = Vec::with_capacity(seen.len());
         for seen in seen {
             children.push(self.child(id, seen).await?);
@@ -142,6 +147,9 @@ impl Observer {
             ..Observed::default()
         };
         self.secrets(ask, &mut observed).await?;
+        if orphaned {
+            observed.claim_gone = !self.still_there(id).await?;
+        }
         if ask.in_trouble {
             observed.warning = self.warning(id, &observed).await;
         }

@@ -17,7 +17,7 @@ pub struct Observed {
     /// The applications' Secret.
     pub app: SecretState,
     /// Whether the API server says that the claim is gone, going, or another one. Asked only when a plan would
-    /// make something that survives the claim.
+    /// make something that survives the claim, or when something of the claim has no owner any more.
     pub claim_gone: bool,
     /// Newest warning about the one object that holds the claim up. Asked only when it lasts.
     pub warning: Option<Warning>,
