@@ -202,3 +202,39 @@ impl Watched for EndpointSlice {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{key, label};
+    use serde_json::json;
+
+    fn reduced<K: Watched>(object: serde_json::Value) -> Detail {
+        let live: Live<K> = serde_json::from_value(object).unwrap();
+        live.reduce().unwrap().detail
+    }
+
+    /// What decoding leaves out, no plan can see.
+    #[test]
+    fn all_that_restarts_are_planned_by_is_decoded() {
+        let annotations = json!({key::RESTART_HASH: "template", key::ASKED: "asked", key::WANTED: "wanted"});
+        let set = json!({"metadata": {"name": "orders-db-1", "namespace": "shop", "uid": "u1", "generation": 3,
+            "annotations": annotations}, "spec": {"replicas": 0},
+            "status": {"observedGeneration": 3, "updateRevision": "orders-db-1-7"}});
+        let Detail::StatefulSet(workload) = reduced::<StatefulSet>(set) else {
+            panic!("a workload")
+        };
+        assert_eq!(workload.restart_hash.as_deref(), Some("template"));
+        assert_eq!(workload.asked.as_deref(), Some("asked"));
+        assert_eq!(workload.revision.as_deref(), Some("orders-db-1-7"));
+        assert!(workload.taken_up && workload.stopped);
+        let pod = json!({"metadata": {"name": "orders-db-1-0", "namespace": "shop", "uid": "u2",
+            "annotations": annotations, "labels": {label::REVISION: "orders-db-1-7"}}});
+        let Detail::Pod(pod) = reduced::<Pod>(pod) else {
+            panic!("a Pod")
+        };
+        assert_eq!(pod.asked.as_deref(), Some("asked"));
+        assert_eq!(pod.revision.as_deref(), Some("orders-db-1-7"));
+        assert_eq!(pod.wanted.as_deref(), Some("wanted"));
+    }
+}

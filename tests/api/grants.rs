@@ -37,12 +37,6 @@ const UNUSED: &[(&str, &str, &str, &str)] = &[
         "children block their owner's deletion, and where that is enforced only who may write the owner's finalizers can ask for it",
     ),
     (
-        "get",
-        "platform.acme.com",
-        "databaseclaims",
-        "before something is made that would outlive the claim, the claim is confirmed: by the status write, and by a read where that has nothing to say",
-    ),
-    (
         "delete",
         "",
         "pods",
