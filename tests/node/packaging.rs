@@ -38,7 +38,7 @@ pub async fn an_upgraded_operator_restarts_no_database(scene: Scene) {
         .condition("orders", "UpdatePending", "True", "RestartNeeded")
         .await;
     assert!(
-        message.contains("kubectl delete statefulset orders-db-1"),
+        message.contains("kubectl annotate dbclaim orders platform.acme.com/restart="),
         "{message}"
     );
     stage
