@@ -93,7 +93,7 @@ pub async fn a_full_volume_is_named_and_heals_when_it_grows(scene: Scene) {
         .await;
     assert!(said.contains("raise spec.storage"), "{said}");
     let refused = rows_until_refused(&scene).await;
-    assert!(refused.contains("No space left"), "{refused}");
+    assert!(refused.contains(scene.engine.facts().full), "{refused}");
     assert_eq!(
         scene.rows("orders").await,
         ["first"],
