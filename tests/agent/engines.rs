@@ -142,7 +142,11 @@ impl Engine {
             Self::Postgres => vec![
                 (
                     "postgresql.conf",
-                    format!("listen_addresses = '127.0.0.1'\nport = {port}\nfsync = on\n{settings}\n"),
+                    // Its shared memory lies in its own directory, which goes with the member.
+                    format!(
+                        "listen_addresses = '127.0.0.1'\nport = {port}\nfsync = on\n\
+                         dynamic_shared_memory_type = mmap\n{settings}\n"
+                    ),
                 ),
                 (
                     "pg_hba.conf",
