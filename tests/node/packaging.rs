@@ -125,10 +125,10 @@ pub async fn kubectl_waits_until_a_claim_is_ready(scene: Scene) {
 /// helm 4 watches custom resources as kstatus reads them: Ready, Reconciling, Stalled and observedGeneration.
 pub async fn helm_waits_for_a_claim_in_a_chart(scene: Scene) {
     let helm = programs::tool("helm4", Progress::Silent).await.unwrap();
-    let folder = std::env::temp_dir().join(format!("dbclaim-{}-chart", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("dbclaim-{}-chart", scene.namespace));
     let claim = json!({"apiVersion": "platform.acme.com/v1", "kind": "DatabaseClaim",
         "metadata": {"name": "orders"},
-        "spec": {"engine": "postgres", "size": "small", "team": "checkout", "storage": "1Gi"}});
+        "spec": {"engine": scene.engine.name(), "size": "small", "team": "checkout", "storage": "1Gi"}});
     let mut later = claim.clone();
     later["spec"]["storage"] = "2Gi".into();
     let mut wrong = claim.clone();
