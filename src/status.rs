@@ -133,7 +133,7 @@ pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'
         stalled,
     } = verdicts;
     let phase = phase(&ready, stalled.is_some(), plan, moment);
-    let reconciling = reconciling(&ready, stalled.as_ref(), plan);
+    let reconciling = reconciling(&ready, &storage, stalled.as_ref(), plan);
     let verdicts = [
         (kind::ACCEPTED, accepted),
         (kind::READY, ready),
@@ -378,13 +378,17 @@ fn down(restarting: bool, moment: Moment<'_>) -> Phase {
     }
 }
 
-fn reconciling(ready: &Verdict, stalled: Option<&Verdict>, plan: &Plan) -> Verdict {
+fn reconciling(ready: &Verdict, storage: &Verdict, stalled: Option<&Verdict>, plan: &Plan) -> Verdict {
     if let Some(paused) = blocked(plan, kind::RECONCILING) {
         return Verdict::bad(paused.reason, paused.message.clone());
     }
     if plan.restarting && stalled.is_none() {
         let message = "the Pod is being replaced for the version, size or restart that was asked for";
         return Verdict::good(reason::RESTARTING, message.to_owned());
+    }
+    if storage.reason == reason::VOLUME_RESIZING && stalled.is_none() {
+        // Who waits for a change waits for the volume as well.
+        return Verdict::good(reason::IN_PROGRESS, storage.message.clone());
     }
     if ready.is_true || stalled.is_some() || ready.reason == reason::HIBERNATED {
         return Verdict::bad(reason::IDLE, "nothing is under way".into());
