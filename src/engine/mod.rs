@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::api::v1::EngineName;
 use crate::claim::quantity::Bytes;
-use setting::{Parameter, Takes};
+use setting::Parameter;
 
 /// A database engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +41,8 @@ struct Facts {
     parameters: &'static [Parameter],
     /// Why a parameter that exists is not among them.
     kept_back: fn(&str) -> Option<&'static str>,
-    /// What a value of a parameter must be, where memory decides that.
-    beyond_memory: fn(&str, &Takes, &str, Bytes) -> Option<String>,
+    /// The most that a parameter may be, where memory decides that.
+    most: fn(&str, Bytes) -> Option<Bytes>,
     /// Extensions that a claim may list.
     extensions: &'static [&'static str],
     /// Command that writes all data to its standard output, run beside the engine as its user.
@@ -140,8 +140,10 @@ impl Engine {
         if !parameter.takes.accepts(value) {
             return Some(format!("is {value:?} and must be {}", parameter.takes));
         }
-        let rule = (facts.beyond_memory)(name, &parameter.takes, value, memory)?;
-        Some(format!("is {value:?} and must be {rule}"))
+        let most = (facts.most)(name, memory).filter(|most| parameter.takes.more_than(value, most.0))?;
+        Some(format!(
+            "is {value:?} and must be at most {most}, of the {memory} that the size leaves to the engine"
+        ))
     }
 
     /// Command that writes all data to its standard output, run beside the engine as its user.

@@ -22,7 +22,7 @@ pub(super) const FACTS: Facts = Facts {
     config_files,
     parameters: parameters::PARAMETERS,
     kept_back: parameters::kept_back,
-    beyond_memory: parameters::beyond_memory,
+    most: parameters::most,
     extensions: &[],
     dump_command: || {
         format!(

@@ -22,7 +22,7 @@ pub(super) const FACTS: Facts = Facts {
     config_files,
     parameters: parameters::PARAMETERS,
     kept_back: parameters::kept_back,
-    beyond_memory: parameters::beyond_memory,
+    most: parameters::most,
     extensions: &EXTENSIONS,
     dump_command: || format!("pg_dumpall -h {} -U postgres", path::RUN),
 };
@@ -82,6 +82,33 @@ pub fn config_files(
     ])
 }
 
+/// What no size changes.
+const FIXED: [(&str, &str); 20] = [
+    ("huge_pages", "off"),
+    // Decided once, so that replicas, logical decoding and pg_rewind can come later without a new cluster.
+    ("wal_level", "logical"),
+    ("wal_log_hints", "on"),
+    ("max_wal_senders", "10"),
+    ("max_replication_slots", "10"),
+    ("max_wal_size", "1GB"),
+    ("min_wal_size", "80MB"),
+    // Durability is not a setting.
+    ("fsync", "on"),
+    ("full_page_writes", "on"),
+    ("synchronous_commit", "on"),
+    ("log_destination", "stderr"),
+    ("logging_collector", "off"),
+    ("log_line_prefix", "%m [%p] %q%u@%d "),
+    ("log_min_duration_statement", "-1"),
+    ("log_statement", "none"),
+    ("timezone", "UTC"),
+    ("log_timezone", "UTC"),
+    ("datestyle", "iso, mdy"),
+    ("default_text_search_config", "pg_catalog.english"),
+    // What a superuser sets by SQL would fight with this file. (Version 17 and later.)
+    ("allow_alter_system", "off"),
+];
+
 fn server(memory: Bytes, parameters: &BTreeMap<String, String>, extensions: &[String]) -> String {
     let mib = memory.0 / Bytes::MIB;
     // About 5 MiB per session beside the shared memory; never fewer than a small pool needs.
@@ -112,29 +139,9 @@ fn server(memory: Bytes, parameters: &BTreeMap<String, String>, extensions: &[St
         "maintenance_work_mem",
         &format!("{}MB", (mib / 16).clamp(16, 2048)),
     );
-    set("huge_pages", "off");
-    // Decided once, so that replicas, logical decoding and pg_rewind can come later without a new cluster.
-    set("wal_level", "logical");
-    set("wal_log_hints", "on");
-    set("max_wal_senders", "10");
-    set("max_replication_slots", "10");
-    set("max_wal_size", "1GB");
-    set("min_wal_size", "80MB");
-    // Durability is not a setting.
-    set("fsync", "on");
-    set("full_page_writes", "on");
-    set("synchronous_commit", "on");
-    set("log_destination", "stderr");
-    set("logging_collector", "off");
-    set("log_line_prefix", "%m [%p] %q%u@%d ");
-    set("log_min_duration_statement", "-1");
-    set("log_statement", "none");
-    set("timezone", "UTC");
-    set("log_timezone", "UTC");
-    set("datestyle", "iso, mdy");
-    set("default_text_search_config", "pg_catalog.english");
-    // What a superuser sets by SQL would fight with this file. (Version 17 and later.)
-    set("allow_alter_system", "off");
+    for (key, value) in FIXED {
+        set(key, value);
+    }
     let libraries: Vec<&str> = PRELOADED
         .into_iter()
         .filter(|it| extensions.iter().any(|asked| asked == it))

@@ -11,12 +11,29 @@ pub struct Parameter {
     pub takes: Takes,
 }
 
-impl Parameter {
-    pub(super) const fn number(name: &'static str, whole: bool, least: f64, most: f64) -> Self {
-        let takes = Takes::Number { whole, least, most };
-        Self { name, takes }
-    }
+pub(super) const fn switch(name: &'static str) -> Parameter {
+    let takes = Takes::Switch;
+    Parameter { name, takes }
+}
 
+pub(super) const fn word(name: &'static str, words: &'static [&'static str]) -> Parameter {
+    let takes = Takes::Word(words);
+    Parameter { name, takes }
+}
+
+pub(super) const fn whole(name: &'static str, least: f64, most: f64) -> Parameter {
+    let whole = true;
+    let takes = Takes::Number { whole, least, most };
+    Parameter { name, takes }
+}
+
+pub(super) const fn number(name: &'static str, least: f64, most: f64) -> Parameter {
+    let whole = false;
+    let takes = Takes::Number { whole, least, most };
+    Parameter { name, takes }
+}
+
+impl Parameter {
     pub(super) const fn amount(
         name: &'static str,
         units: &'static [(&'static str, f64)],
@@ -69,7 +86,7 @@ impl Takes {
         match self {
             Self::Switch => matches!(value, "on" | "off"),
             Self::Word(words) => words.contains(&value),
-            Self::Number { whole, least, most } => number(value)
+            Self::Number { whole, least, most } => decimal(value)
                 .is_some_and(|it| (*least..=*most).contains(&it) && (!whole || it.fract() == 0.0)),
             Self::Amount { least, most, .. } => {
                 self.worth(value).is_some_and(|it| (*least..=*most).contains(&it))
@@ -93,7 +110,7 @@ impl Takes {
             "" => *plain,
             unit => units.iter().find(|(name, _)| *name == unit)?.1,
         };
-        number(digits).map(|it| it * each)
+        decimal(digits).map(|it| it * each)
     }
 
     /// Whether an amount is of more bytes than this.
@@ -106,7 +123,7 @@ impl Takes {
 }
 
 /// Plain decimal notation; neither exponents nor `inf`, which engines read in their own ways.
-fn number(text: &str) -> Option<f64> {
+fn decimal(text: &str) -> Option<f64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = digits.starts_with(|it: char| it.is_ascii_digit())
         && digits.bytes().all(|it| it.is_ascii_digit() || it == b'.');

@@ -432,11 +432,9 @@ fn markers(input: &Input<'_>, plan: &mut Plan) {
 
 /// What may change and is in no selector is patched on the live Pod: no restart for a label.
 fn pod_labels(input: &Input<'_>, plan: &mut Plan) {
-    if plan.restarting {
-        return;
-    }
     let team = &input.claim.team;
-    if let Some((child, _)) = input.observed.pod(&input.claim.id)
+    if !plan.restarting
+        && let Some((child, _)) = input.observed.pod(&input.claim.id)
         && !child.deleting
         && child.team.as_ref() != Some(team)
     {

@@ -6,7 +6,7 @@
 //! conditions.
 
 use crate::claim::quantity::Bytes;
-use crate::engine::setting::{Parameter, Takes};
+use crate::engine::setting::{Parameter, number, switch, whole, word};
 
 const KIB: f64 = 1024.0;
 const MIB: f64 = 1_048_576.0;
@@ -75,24 +75,6 @@ pub const PARAMETERS: &[Parameter] = &[
     ),
     whole("wait_timeout", 1.0, YEAR),
 ];
-
-const fn switch(name: &'static str) -> Parameter {
-    let takes = Takes::Switch;
-    Parameter { name, takes }
-}
-
-const fn word(name: &'static str, words: &'static [&'static str]) -> Parameter {
-    let takes = Takes::Word(words);
-    Parameter { name, takes }
-}
-
-const fn whole(name: &'static str, least: f64, most: f64) -> Parameter {
-    Parameter::number(name, true, least, most)
-}
-
-const fn number(name: &'static str, least: f64, most: f64) -> Parameter {
-    Parameter::number(name, false, least, most)
-}
 
 const fn size(name: &'static str, least: f64, most: f64) -> Parameter {
     Parameter::amount(name, SIZES, 1.0, least, most)
@@ -165,19 +147,14 @@ pub fn kept_back(name: &str) -> Option<&'static str> {
     }
 }
 
-/// What a value must be besides what the parameter takes: the server must be able to start in its memory.
-pub fn beyond_memory(name: &str, takes: &Takes, value: &str, memory: Bytes) -> Option<String> {
+/// The most that a parameter may be, where memory decides that: the server must be able to start in it.
+pub fn most(name: &str, memory: Bytes) -> Option<Bytes> {
     let most = match name {
         "innodb_buffer_pool_size" => memory.0 / 4 * 3,
         "innodb_log_buffer_size" | "temptable_max_ram" | "binlog_cache_size" => memory.0 / 4,
         _ => return None,
     };
-    takes.more_than(value, most).then(|| {
-        format!(
-            "at most {}, of the {memory} that the size leaves to the engine",
-            Bytes(most)
-        )
-    })
+    Some(Bytes(most))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! that the server starts on it. The engine has the last word: what it refuses shows in the claim's conditions.
 
 use crate::claim::quantity::Bytes;
-use crate::engine::setting::{Parameter, Takes};
+use crate::engine::setting::{Parameter, number, switch, whole, word};
 
 const MEMORY: &[(&str, f64)] = &[
     ("B", 1.0),
@@ -167,24 +167,6 @@ pub const PARAMETERS: &[Parameter] = &[
     memory("work_mem", 1024.0, 65_536.0, 17_179_869_184.0),
 ];
 
-const fn switch(name: &'static str) -> Parameter {
-    let takes = Takes::Switch;
-    Parameter { name, takes }
-}
-
-const fn word(name: &'static str, words: &'static [&'static str]) -> Parameter {
-    let takes = Takes::Word(words);
-    Parameter { name, takes }
-}
-
-const fn whole(name: &'static str, least: f64, most: f64) -> Parameter {
-    Parameter::number(name, true, least, most)
-}
-
-const fn number(name: &'static str, least: f64, most: f64) -> Parameter {
-    Parameter::number(name, false, least, most)
-}
-
 const fn memory(name: &'static str, plain: f64, least: f64, most: f64) -> Parameter {
     Parameter::amount(name, MEMORY, plain, least, most)
 }
@@ -252,8 +234,8 @@ pub fn kept_back(name: &str) -> Option<&'static str> {
     }
 }
 
-/// What a value must be besides what the parameter takes: the server must be able to start in its memory.
-pub fn beyond_memory(name: &str, takes: &Takes, value: &str, memory: Bytes) -> Option<String> {
+/// The most that a parameter may be, where memory decides that: the server must be able to start in it.
+pub fn most(name: &str, memory: Bytes) -> Option<Bytes> {
     let most = match name {
         "shared_buffers" => memory.0 / 2,
         "work_mem"
@@ -263,17 +245,13 @@ pub fn beyond_memory(name: &str, takes: &Takes, value: &str, memory: Bytes) -> O
         | "logical_decoding_work_mem" => memory.0,
         _ => return None,
     };
-    takes.more_than(value, most).then(|| {
-        format!(
-            "at most {}, of the {memory} that the size leaves to the engine",
-            Bytes(most)
-        )
-    })
+    Some(Bytes(most))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Engine;
 
     #[test]
     fn the_table_is_sorted_and_keeps_nothing_back() {
@@ -289,17 +267,9 @@ mod tests {
 
     #[test]
     fn shared_buffers_must_fit() {
-        let takes = PARAMETERS
-            .iter()
-            .find(|it| it.name == "shared_buffers")
-            .unwrap()
-            .takes;
-        let memory = Bytes(512 * Bytes::MIB);
-        assert_eq!(beyond_memory("shared_buffers", &takes, "256MB", memory), None);
-        assert!(beyond_memory("shared_buffers", &takes, "257MB", memory).is_some());
-        assert!(
-            beyond_memory("shared_buffers", &takes, "40000", memory).is_some(),
-            "in pages of 8 kB"
-        );
+        let refuses = |value| Engine::Postgres.refuses("shared_buffers", value, Bytes(512 * Bytes::MIB));
+        assert_eq!(refuses("256MB"), None);
+        assert!(refuses("257MB").is_some());
+        assert!(refuses("40000").is_some(), "in pages of 8 kB");
     }
 }
