@@ -182,7 +182,7 @@ mysqld $options --init-file=/volume/init.sql --initialize-insecure 2>/volume/ini
 mysqld $options --plugin-load-add=auth_socket.so 2>/volume/log &
 trap 'mysqladmin --no-defaults --socket=/volume/s.sock --user=root shutdown; wait' EXIT
 mysqladmin --no-defaults --socket=/volume/s.sock --user=root --wait=60 ping >/dev/null 2>&1 || { cat /volume/log; exit 1; }
-mysql --no-defaults --socket=/volume/s.sock --user=root --batch --skip-column-names \
+mysql --no-defaults --default-character-set=utf8mb4 --socket=/volume/s.sock --user=root --batch --skip-column-names \
     --execute="select substring_index(version(), '.', 2), upper('grün'), current_user()"
 "#;
 

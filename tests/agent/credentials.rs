@@ -88,7 +88,8 @@ fn no_password_reaches_a_log(needs: &Prerequisites) {
             Err(log)
         }
     });
-    let log = everything_logged(&member);
+    // MySQL's own accounts, which nobody can use, are made with this.
+    let log = everything_logged(&member).replace("$A$005$THISISACOMBINATIONOFINVALIDSALT", "");
     for secret in [PASSWORD, "geheim-42", "SCRAM-SHA-256$", "$A$005$"] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
