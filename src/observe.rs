@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use http::Request;
+use jiff::Timestamp;
 use k8s_openapi::List;
 use k8s_openapi::api::core::v1::{Event, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -21,6 +22,7 @@ use thiserror::Error;
 use crate::api::protocol::{Credentials, FORMAT, Report, path};
 use crate::api::v1::DatabaseClaim;
 use crate::api::{API_VERSION, manager};
+use crate::certificate::Keys;
 use crate::claim::ClaimId;
 use crate::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState, Warning};
 use crate::render::{Kind, Slot};
@@ -56,6 +58,8 @@ pub struct Ask<'a> {
     pub doubt_secrets: bool,
     /// Whether the claim has not been ready for so long that Events are worth a look.
     pub in_trouble: bool,
+    /// Time of the pass: the Secrets are read when a certificate is to be renewed.
+    pub now: Timestamp,
 }
 
 /// Reads for passes; shared by all of them.
@@ -118,7 +122,8 @@ impl Observer {
         let marked = |slot| observed.slot(id, slot).is_some_and(|marker| !marker.deleting);
         let unknown = |report: &Report| report.applied.credentials == 0;
         let doubted = ask.doubt_secrets && observed.current_report(id).is_some_and(unknown);
-        if ask.read_secrets || doubted || !marked(Slot::AdminMarker) || !marked(Slot::AppMarker) {
+        let renewal = observed.renewal(id).is_some_and(|at| at <= ask.now);
+        if ask.read_secrets || doubted || renewal || !marked(Slot::AdminMarker) || !marked(Slot::AppMarker) {
             observed.admin = self.secret(id, Slot::AdminSecret).await?;
             observed.app = self.secret(id, Slot::AppSecret).await?;
         }
@@ -243,11 +248,22 @@ impl Observer {
                     password,
                 }),
         };
+        let text = |key| {
+            let bytes = entry(key).unwrap_or_default();
+            String::from_utf8(bytes.to_vec()).unwrap_or_default()
+        };
+        let keys = Keys {
+            ca: text(path::CA_FILE),
+            ca_key: text(path::CA_KEY_FILE),
+            certificate: text(path::CERTIFICATE_FILE),
+            key: text(path::KEY_FILE),
+        };
         let intact = intact(&secret);
         Ok(SecretState::Present {
             ownership: ownership(id, &seen),
             uid: seen.uid,
             credentials,
+            keys: Box::new(keys),
             deleting: seen.deleting,
             applied: seen.applied.filter(|_| intact),
         })

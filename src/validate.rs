@@ -19,6 +19,8 @@ pub struct References {
     pub storage: Option<Bytes>,
     /// The claim's annotation that asks for a restart.
     pub restart: Option<String>,
+    /// Whether the agent that runs knows nothing of TLS: what it cannot offer must not be insisted on.
+    pub without_tls: bool,
 }
 
 /// One thing that keeps a claim from being honoured: where, what and what to do.
@@ -165,6 +167,7 @@ pub fn validate(
         hibernated: spec.hibernated,
         parameters: spec.parameters.clone(),
         restart: references.restart.clone(),
+        plaintext: !spec.tls.required || references.without_tls,
         paused: spec.paused,
         identity,
     })

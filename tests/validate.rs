@@ -56,6 +56,7 @@ fn record() -> Identity {
 fn on(identity: Identity) -> References {
     References {
         restart: None,
+        without_tls: false,
         identity: Some(identity),
         storage: None,
     }
@@ -64,6 +65,7 @@ fn on(identity: Identity) -> References {
 fn having(gib: u64) -> References {
     References {
         restart: None,
+        without_tls: false,
         identity: None,
         storage: Some(Bytes(gib * Bytes::GIB)),
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::files::Certificate;
 use super::guard::DataState;
 use super::postgres::{self, Postgres};
 use super::process::Process;
@@ -159,6 +160,27 @@ impl Engine {
     pub(super) async fn reload(&self, process: &Process) -> Result<Configured, EngineError> {
         match self {
             Self::Postgres(postgres) => postgres.reload(process).await,
+        }
+    }
+
+    /// Puts a certificate where the engine reads it at its next start, or when it takes it over.
+    pub(super) fn store(&self, certificate: &Certificate) -> io::Result<()> {
+        match self {
+            Self::Postgres(postgres) => postgres.store(certificate),
+        }
+    }
+
+    /// Makes the engine show the certificate that was stored last. Sessions stay.
+    pub(super) async fn take_over(&self, process: &Process) -> Result<(), EngineError> {
+        match self {
+            Self::Postgres(postgres) => postgres.reload(process).await.map(drop),
+        }
+    }
+
+    /// The certificate that a client over the network gets to see, in DER; `None` while the engine offers no TLS.
+    pub(super) async fn shown(&self) -> Result<Option<Vec<u8>>, EngineError> {
+        match self {
+            Self::Postgres(postgres) => postgres.shown().await,
         }
     }
 

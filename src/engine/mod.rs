@@ -31,6 +31,8 @@ pub struct Connection<'a> {
     pub username: &'a str,
     /// Password in clear.
     pub password: &'a str,
+    /// Whether a client may do without TLS.
+    pub plaintext: bool,
 }
 
 impl From<EngineName> for Engine {
@@ -63,14 +65,16 @@ impl Engine {
         }
     }
 
-    /// Configuration files by name, from the memory that the engine may use.
+    /// Configuration files by name, from the memory that the engine may use. `plaintext`: connections over the
+    /// network are let in without TLS as well.
     pub fn config_files(
         self,
         memory: Bytes,
         parameters: &BTreeMap<String, String>,
+        plaintext: bool,
     ) -> BTreeMap<&'static str, String> {
         match self {
-            Self::Postgres => postgres::config_files(memory, parameters),
+            Self::Postgres => postgres::config_files(memory, parameters, plaintext),
         }
     }
 
@@ -111,18 +115,29 @@ impl Engine {
         }
     }
 
-    /// URI for the engine's own drivers and tools; every part percent-encoded.
+    /// URI for the engine's own drivers and tools; every part percent-encoded. It asks for encryption where that
+    /// is required. It cannot ask for verification, which takes a file with the authority whose path only the
+    /// client knows.
     pub fn uri(self, to: &Connection<'_>) -> String {
         let (scheme, port, host) = (self.binding_type(), self.port(), to.host);
         let [user, password, database] = to.encoded();
-        format!("{scheme}://{user}:{password}@{host}:{port}/{database}")
+        let options = self.uri_options(to.plaintext);
+        format!("{scheme}://{user}:{password}@{host}:{port}/{database}?{options}")
+    }
+
+    fn uri_options(self, plaintext: bool) -> &'static str {
+        match (self, plaintext) {
+            (Self::Postgres, false) => "sslmode=require",
+            (Self::Postgres, true) => "sslmode=prefer",
+        }
     }
 
     /// URL for JDBC drivers.
     pub fn jdbc_uri(self, to: &Connection<'_>) -> String {
         let (scheme, port, host) = (self.binding_type(), self.port(), to.host);
         let [user, password, database] = to.encoded();
-        format!("jdbc:{scheme}://{host}:{port}/{database}?user={user}&password={password}")
+        let options = self.uri_options(to.plaintext);
+        format!("jdbc:{scheme}://{host}:{port}/{database}?user={user}&password={password}&{options}")
     }
 }
 
@@ -159,14 +174,15 @@ mod tests {
             database: "app",
             username: "a@b",
             password: "p@ss:/?#[]% é&",
+            plaintext: false,
         };
         assert_eq!(
             Engine::Postgres.uri(&to),
-            "postgresql://a%40b:p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26@h.example:5432/app"
+            "postgresql://a%40b:p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26@h.example:5432/app?sslmode=require"
         );
         assert_eq!(
             Engine::Postgres.jdbc_uri(&to),
-            "jdbc:postgresql://h.example:5432/app?user=a%40b&password=p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26"
+            "jdbc:postgresql://h.example:5432/app?user=a%40b&password=p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26&sslmode=require"
         );
     }
 }

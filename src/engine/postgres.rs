@@ -9,22 +9,36 @@ pub mod parameters;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::api::protocol::path;
 use crate::claim::quantity::Bytes;
 
-/// Who may connect: the agent as `postgres` over the socket (peer), everybody else by SCRAM-SHA-256.
-const HBA: &str = "\
+/// File in the run directory by which the agent turns TLS on.
+pub const TLS_FILE: &str = "tls.conf";
+
+/// Who may connect: the agent as `postgres` over the socket (peer), everybody else by SCRAM-SHA-256; over the
+/// network with TLS, or in any way where `plaintext` is let in.
+fn hba(plaintext: bool) -> String {
+    let network = if plaintext { "host   " } else { "hostssl" };
+    format!(
+        "\
 # type  database  user      address  method
 local   all       postgres           peer
 local   all       all                scram-sha-256
 host    all       postgres  all      reject
-host    all       all       all      scram-sha-256
-";
+{network} all       all       all      scram-sha-256
+"
+    )
+}
 
 /// `postgresql.conf` and `pg_hba.conf`. `parameters` are of those that may be set, and valid.
-pub fn config_files(memory: Bytes, parameters: &BTreeMap<String, String>) -> BTreeMap<&'static str, String> {
+pub fn config_files(
+    memory: Bytes,
+    parameters: &BTreeMap<String, String>,
+    plaintext: bool,
+) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("postgresql.conf", server(memory, parameters)),
-        ("pg_hba.conf", HBA.to_owned()),
+        ("pg_hba.conf", hba(plaintext)),
     ])
 }
 
@@ -81,9 +95,14 @@ fn server(memory: Bytes, parameters: &BTreeMap<String, String>) -> String {
     set("default_text_search_config", "pg_catalog.english");
     // What a superuser sets by SQL would fight with this file. (Version 17 and later.)
     set("allow_alter_system", "off");
+    set("ssl_min_protocol_version", "TLSv1.2");
+    // For TLS 1.2; 1.3 has no others. The certificate's key is ECDSA.
+    set("ssl_ciphers", "ECDHE+AESGCM:ECDHE+CHACHA20");
     for (key, value) in parameters {
         write(key, value);
     }
+    // The agent writes it when it has a certificate that can be used, and TLS is on from then on.
+    let _ = writeln!(text, "include_if_exists = '{}/{TLS_FILE}'", path::RUN);
     text
 }
 

@@ -44,6 +44,7 @@ fn config(known: Option<&str>) -> MemberConfig {
             },
         )]
         .into(),
+        host: String::new(),
         stop_seconds: 30,
     }
 }

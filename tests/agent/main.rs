@@ -11,6 +11,7 @@
     reason = "a test fails by panicking; with a harness of its own the linter does not see that these are tests"
 )]
 
+mod certificates;
 mod client;
 mod config;
 mod crash;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         .map(pure)
         .collect();
     for (name, test) in [
+        certificates::TESTS,
         config::TESTS,
         crash::TESTS,
         credentials::TESTS,

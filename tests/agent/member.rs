@@ -102,6 +102,8 @@ pub(crate) struct Member {
     http: u16,
     swaps: u32,
     config: Value,
+    /// Whether connections over the network must be encrypted.
+    pub(crate) encrypted: bool,
     /// More environment of the container.
     pub(crate) environment: Vec<(&'static str, String)>,
     /// Runs the container in a process namespace of its own, where the fencer is PID 1.
@@ -142,7 +144,7 @@ impl Member {
             "v": 1, "generation": "g1", "engine": "postgres", "major": needs.major.to_string(),
             "claim": "shop/orders", "database": "orders", "username": "shopkeeper",
             "reports": { "1": "orders-db-1-report" }, "volumes": { "1": { "volumeId": "volume-7" } },
-            "stopSeconds": 30
+            "stopSeconds": 30, "host": "orders-db.shop.svc.cluster.local"
         });
         let mut member = Self {
             needs: needs.clone(),
@@ -151,6 +153,7 @@ impl Member {
             http,
             swaps: 0,
             config,
+            encrypted: false,
             environment: Vec::new(),
             isolated: false,
             small_volume: None,
@@ -168,15 +171,19 @@ impl Member {
     pub(crate) fn write_config(&mut self, change: impl FnOnce(&mut Value), settings: &str) {
         change(&mut self.config);
         let server = format!(
-            "listen_addresses = '127.0.0.1'\nport = {}\nfsync = on\n{settings}\n",
-            self.port
+            "listen_addresses = '127.0.0.1'\nport = {}\nfsync = on\n{settings}\ninclude_if_exists = '{}'\n",
+            self.port,
+            self.root.join("run/dbclaim/tls.conf").display()
         );
-        let hba = "local all postgres peer\nlocal all all scram-sha-256\nhost all all all scram-sha-256\n";
+        let host = if self.encrypted { "hostssl" } else { "host" };
+        let hba = format!(
+            "local all postgres peer\nlocal all all scram-sha-256\n{host} all all all scram-sha-256\n"
+        );
         let member = self.config.to_string();
         let files = [
             ("member.json", &*member),
             ("postgresql.conf", &*server),
-            ("pg_hba.conf", hba),
+            ("pg_hba.conf", &*hba),
         ];
         self.swap("config", &files);
     }
@@ -190,7 +197,8 @@ impl Member {
         self.swap("credentials", &[]);
     }
 
-    fn swap(&mut self, directory: &str, files: &[(&str, &str)]) {
+    /// Replaces all files of a mounted directory.
+    pub(crate) fn swap(&mut self, directory: &str, files: &[(&str, &str)]) {
         self.swaps += 1;
         let directory = self.root.join("etc/dbclaim").join(directory);
         let version = format!("..{}", self.swaps);

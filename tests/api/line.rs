@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dbclaim::api::protocol::{
-    Applied, Credentials, Initialized, MemberConfig, MemberPhase, Report, WriteTest,
+    Applied, Credentials, Initialized, MemberConfig, MemberPhase, Report, TlsReport, WriteTest,
 };
 use dbclaim::api::v1::DatabaseClaim;
+use dbclaim::certificate::{fingerprint, first};
 use dbclaim::controller::{self, Config};
 use dbclaim::render::Settings;
 use futures::StreamExt as _;
@@ -41,6 +42,7 @@ fn config(namespace: &str) -> Config {
         namespace: Some(namespace.to_owned()),
         concurrency: 4,
         pass_timeout: Duration::from_secs(10),
+        lifetimes: dbclaim::issue::Lifetimes::default(),
     }
 }
 
@@ -179,7 +181,9 @@ async fn play_round(client: &Client, namespace: &str) -> Option<()> {
     let config: MemberConfig = serde_json::from_str(config.data?.get("member.json")?).ok()?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = secrets.get("orders-db-admin").await.ok()?;
-    let credentials: Credentials = serde_json::from_slice(&secret.data?.get("credentials.json")?.0).ok()?;
+    let secret = secret.data?;
+    let credentials: Credentials = serde_json::from_slice(&secret.get("credentials.json")?.0).ok()?;
+    let certificate = first(std::str::from_utf8(&secret.get("tls.crt")?.0).ok()?).ok()?;
     let report = Report {
         v: 1,
         agent: "test".into(),
@@ -201,6 +205,12 @@ async fn play_round(client: &Client, namespace: &str) -> Option<()> {
             message: None,
         }),
         disk_percent: Some(5),
+        tls: Some(TlsReport {
+            certificate: fingerprint(&certificate),
+            ca: fingerprint(&secret.get("ca.crt")?.0),
+            verified: true,
+            ..TlsReport::default()
+        }),
     };
     let report = serde_json::to_string(&report).ok()?;
     let live = maps.get("orders-db-1-report").await.ok()?;

@@ -20,6 +20,7 @@ mod processes;
 mod serving;
 #[path = "../../demo/stage.rs"]
 mod stage;
+mod tls;
 mod trouble;
 mod world;
 
@@ -71,6 +72,8 @@ scenarios![
     changes::a_version_without_an_image_is_named_and_taken_back,
     changes::parameters_are_in_force_at_once_or_wait_for_a_restart,
     changes::a_hibernated_claim_has_no_pod_and_wakes_with_its_data,
+    tls::a_client_verifies_and_plaintext_is_refused_until_it_is_allowed,
+    tls::certificates_are_renewed_while_a_session_stays_open,
     trouble::an_image_that_does_not_exist_is_named,
     trouble::a_pod_that_fits_nowhere_is_named_without_reading_events,
     trouble::a_missing_storage_class_is_named_and_heals,

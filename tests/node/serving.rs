@@ -26,12 +26,11 @@ pub async fn a_client_needs_nothing_but_the_secret(scene: Scene) {
         ("port", "5432"),
         ("database", "shop"),
         ("username", "clerk"),
-        ("ca.crt", ""),
     ] {
         assert_eq!(binding.get(key).unwrap(), value, "{key}");
     }
     let password = binding.get("password").unwrap();
-    let jdbc = format!("jdbc:postgresql://{host}:5432/shop?user=clerk&password={password}");
+    let jdbc = format!("jdbc:postgresql://{host}:5432/shop?user=clerk&password={password}&sslmode=require");
     assert_eq!(binding.get("jdbc-uri").unwrap(), jdbc);
     let claim = scene.claim("orders").await;
     let status = claim.status.unwrap();
