@@ -15,7 +15,7 @@ use devcluster::{Progress, with_interrupt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use binding::Binding;
 use dbclaim::api::v1::DatabaseClaim;
@@ -59,7 +59,7 @@ async fn main() -> ExitCode {
 }
 
 async fn embedded(exit: bool) -> anyhow::Result<()> {
-    let stage = Box::pin(Stage::set(1, Progress::Stderr)).await?;
+    let stage = Box::pin(Stage::set(1, &Value::Null, Progress::Stderr)).await?;
     let client = stage.cluster.client()?;
     apply_example(&client).await?;
     watch::until_ready(&client, NAMESPACE, CLAIM).await?;

@@ -10,8 +10,8 @@ use devcluster::{Cluster, Options, Profile, Progress, image, programs};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 
-/// The engine image that the built-in class uses for the default version.
-const ENGINE_IMAGE: &str = "docker.io/library/postgres:17";
+/// The engine images that the built-in class uses for the default versions.
+const ENGINE_IMAGES: [&str; 2] = ["docker.io/library/postgres:17", "docker.io/library/mysql:9.7"];
 /// How long the operator may take from installed to serving.
 const OPERATOR_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -31,8 +31,9 @@ pub fn root() -> &'static Path {
 }
 
 impl Stage {
-    /// Builds what is not built yet, side by side, starts the cluster, and installs the operator.
-    pub async fn set(nodes: u8, progress: Progress) -> anyhow::Result<Self> {
+    /// Builds what is not built yet, side by side, starts the cluster, and installs the operator with these values
+    /// of the chart.
+    pub async fn set(nodes: u8, values: &Value, progress: Progress) -> anyhow::Result<Self> {
         let cluster = Cluster::start(Options {
             profile: Profile::Node { nodes },
             name: None,
@@ -42,26 +43,28 @@ impl Stage {
         let helm = programs::tool("helm", progress);
         // Programs first: what they print about a first build is the longest wait.
         let cluster = cluster.await.context("the cluster could not be started")?;
-        let (operator, image, engine) = images.await?;
+        let (operator, image, engines) = images.await?;
         let helm = helm.await.context("helm could not be had")?;
         let step = progress.step("loading the images into the nodes");
         cluster.load_image(&operator).await?;
-        cluster.load_image(&engine).await?;
+        for engine in &engines {
+            cluster.load_image(engine).await?;
+        }
         step.finish();
         let stage = Self { cluster, helm, image };
-        stage.install(progress, &Value::Null).await?;
+        stage.install(&stage.image, progress, values).await?;
         Ok(stage)
     }
 
-    /// Installs or upgrades the operator by its chart.
-    pub async fn install(&self, progress: Progress, values: &Value) -> anyhow::Result<()> {
+    /// Installs the operator by its chart, or upgrades it to this image.
+    pub async fn install(&self, image: &str, progress: Progress, values: &Value) -> anyhow::Result<()> {
         let step = progress.step("installing the operator with helm");
         let installation = Installation {
             kubeconfig: self.cluster.kubeconfig(),
             context: None,
             helm: &self.helm,
             chart: &root().join("charts/dbclaim"),
-            image: &self.image,
+            image,
             values,
             deadline: OPERATOR_DEADLINE,
         };
@@ -73,8 +76,8 @@ impl Stage {
     }
 }
 
-/// The operator's image (archive and reference) and the engine's.
-pub async fn images(progress: Progress) -> anyhow::Result<(PathBuf, String, PathBuf)> {
+/// The operator's image (archive and reference) and the engines'.
+pub async fn images(progress: Progress) -> anyhow::Result<(PathBuf, String, Vec<PathBuf>)> {
     let step = progress.step("building the operator (a first build takes some minutes)");
     let operator = spawn_blocking(|| {
         let cache = operator::target_folder(root()).join("images");
@@ -83,12 +86,12 @@ pub async fn images(progress: Progress) -> anyhow::Result<(PathBuf, String, Path
     });
     let (archive, reference) = operator.await??;
     step.finish();
-    let step = progress.step("making the PostgreSQL image from Debian packages (once)");
-    let engine = spawn_blocking(|| image::engine_archive(ENGINE_IMAGE, &mut |_| {})).await?;
-    step.finish();
-    Ok((
-        archive,
-        reference,
-        engine.context("the PostgreSQL image could not be made")?,
-    ))
+    let mut engines = Vec::new();
+    for name in ENGINE_IMAGES {
+        let step = progress.step(format!("making {name} from Debian packages (once)"));
+        let engine = spawn_blocking(move || image::engine_archive(name, &mut |_| {})).await?;
+        step.finish();
+        engines.push(engine.with_context(|| format!("the image {name} could not be made"))?);
+    }
+    Ok((archive, reference, engines))
 }

@@ -38,7 +38,7 @@ pub async fn until_ready(client: &Client, namespace: &str, name: &str) -> anyhow
 }
 
 fn describe(claim: &DatabaseClaim) -> (String, bool) {
-    let Some(status) = &claim.status else {
+    let Some(status) = claim.status.as_ref().filter(|it| it.is_written()) else {
         return ("applied".to_owned(), false);
     };
     let phase = status.phase.map(|phase| format!("{phase:?}")).unwrap_or_default();

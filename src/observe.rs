@@ -50,6 +50,8 @@ pub enum Error {
 pub struct Ask<'a> {
     /// The claim.
     pub id: &'a ClaimId,
+    /// Its team, as its markers have it when their Secrets have it.
+    pub team: &'a str,
     /// Objects that a POST found to exist and that no watch has shown.
     pub suspects: &'a [Slot],
     /// Whether the Secrets are read although their markers are there.
@@ -119,7 +121,10 @@ impl Observer {
             children,
             ..Observed::default()
         };
-        let marked = |slot| observed.slot(id, slot).is_some_and(|marker| !marker.deleting);
+        let marked = |slot| {
+            let marker = observed.slot(id, slot);
+            marker.is_some_and(|it| !it.deleting && it.team.as_deref() == Some(ask.team))
+        };
         let unknown = |report: &Report| report.applied.credentials == 0;
         let doubted = ask.doubt_secrets && observed.current_report(id).is_some_and(unknown);
         let renewal = observed.renewal(id).is_some_and(|at| at <= ask.now);
@@ -331,11 +336,21 @@ fn ownership(id: &ClaimId, seen: &Seen) -> Ownership {
             (Kind::ConfigMap, "Secret") | (Kind::Pod, "StatefulSet") | (Kind::EndpointSlice, "Service")
         ),
     };
-    if labelled && ours {
+    if (labelled || is_recorded(id, seen)) && ours {
         Ownership::Ours
     } else {
         Ownership::Foreign
     }
+}
+
+/// Whether a volume's own record says that it was made for this claim. Its labels can be lost; without them it is in
+/// no watch.
+fn is_recorded(id: &ClaimId, seen: &Seen) -> bool {
+    let Detail::Volume(volume) = &seen.detail else {
+        return false;
+    };
+    let claim = volume.identity.as_ref().map(|it| it.claim.as_str());
+    claim == Some(format!("{}/{}", id.namespace, id.name).as_str())
 }
 
 /// Whether nobody but us owns a part of a Secret's data; a hand edit takes fields from our entry.

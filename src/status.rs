@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::condition::{kind, reason};
 use crate::api::key;
+use crate::api::protocol::{MemberPhase, Trouble};
 use crate::api::v1::{Binding, DatabaseClaimStatus, Endpoints, Member, Phase, Resolved, ResolvedResources};
 use crate::claim::Claim;
 use crate::class;
@@ -392,6 +393,13 @@ fn reconciling(ready: &Verdict, stalled: Option<&Verdict>, plan: &Plan) -> Verdi
 }
 
 fn update_pending(claim: &Claim, observed: &Observed, plan: &Plan) -> Verdict {
+    let refused = observed.current_report(&claim.id).and_then(|report| {
+        let trouble = report.trouble.as_ref()?;
+        (report.phase == MemberPhase::Running).then_some(trouble)
+    });
+    if let Some(Trouble { reason, message }) = refused {
+        return Verdict::good(reason, message.clone());
+    }
     let settings = observed
         .current_report(&claim.id)
         .map(|it| it.pending_restart.join(", "))
@@ -439,7 +447,11 @@ fn resolved(claim: &Claim, observed: &Observed) -> Resolved {
             cpu_limit: claim.size.cpu_limit.to_string(),
             memory: claim.size.memory.to_string(),
         },
-        storage: claim.storage.to_string(),
+        // What cannot be lowered: what the volume has, or was promised.
+        storage: volume
+            .and_then(|it| it.requested.max(it.capacity))
+            .unwrap_or(claim.storage)
+            .to_string(),
         storage_class_name: volume
             .and_then(|it| it.storage_class.clone())
             .or_else(|| claim.storage_class.clone()),

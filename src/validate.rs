@@ -1,6 +1,8 @@
 //! `(DatabaseClaim, References)` → `Claim`, or what is wrong with it. Pure; shared by the admission webhook
 //! and the controller, so both say the same.
 
+use std::collections::BTreeSet;
+
 use thiserror::Error;
 
 use crate::api::protocol::{FORMAT, Identity};
@@ -15,8 +17,10 @@ use crate::engine::Engine;
 pub struct References {
     /// The record on the member's PVC, when there is one of ours.
     pub identity: Option<Identity>,
-    /// What that PVC asks for or has, whichever is more.
-    pub storage: Option<Bytes>,
+    /// What that PVC requests.
+    pub requested: Option<Bytes>,
+    /// What its volume has.
+    pub capacity: Option<Bytes>,
     /// The claim's annotation that asks for a restart.
     pub restart: Option<String>,
     /// Whether the agent that runs knows nothing of TLS: what it cannot offer must not be insisted on.
@@ -31,9 +35,16 @@ pub enum Violation {
     Incomplete(&'static str),
     /// Not a version.
     #[error(
-        "spec.version: {0:?} is not a version; write a major version such as \"17\" or an exact one such as \"17.5\""
+        "spec.version: {found:?} is not a version; write a major version such as {major:?} or an exact one such as {exact:?}"
     )]
-    VersionFormat(String),
+    VersionFormat {
+        /// What is written.
+        found: String,
+        /// A series, as an example.
+        major: &'static str,
+        /// An exact version, as an example.
+        exact: &'static str,
+    },
     /// A version that the class lacks.
     #[error("spec.version: major version {wanted} is not available; available are {available}")]
     VersionUnknown {
@@ -52,6 +63,14 @@ pub enum Violation {
         name: String,
         /// What is wrong with it.
         rule: String,
+    },
+    /// An extension that the engine's images lack or that may not be had.
+    #[error("spec.extensions: {name} is not available; available are {available}")]
+    Extension {
+        /// Extension.
+        name: String,
+        /// Those there are.
+        available: String,
     },
     /// The volume of this name was made for something else.
     #[error(
@@ -142,12 +161,15 @@ pub fn validate(
         None => Some(size.storage),
     };
     wrong.extend(parameters(spec, size.engine_memory()));
+    wrong.extend(extensions(spec));
     if let (Some(record), Some(version)) = (&references.identity, &version) {
         wrong.extend(disagreements(id, spec, version, record));
     }
     let (Some(version), Some(asked), true) = (version, asked, wrong.is_empty()) else {
         return Err(Violations(wrong));
     };
+    let there = references.requested.max(references.capacity);
+    let storage = there.map_or(asked, |there| there.max(asked));
     let identity = references
         .identity
         .clone()
@@ -159,13 +181,18 @@ pub fn validate(
         size,
         image: class::image(spec.engine, &version.to_string()),
         version,
-        storage: references.storage.map_or(asked, |has| has.max(asked)),
+        storage,
+        storage_request: references
+            .requested
+            .filter(|_| Some(storage) == there)
+            .unwrap_or(storage),
         storage_class: spec.storage_class_name.clone(),
         database: spec.database.clone(),
         username: spec.username.clone(),
         deletion_policy: spec.deletion_policy,
         hibernated: spec.hibernated,
         parameters: spec.parameters.clone(),
+        extensions: BTreeSet::from_iter(spec.extensions.clone()).into_iter().collect(),
         restart: references.restart.clone(),
         plaintext: !spec.tls.required || references.without_tls,
         paused: spec.paused,
@@ -184,14 +211,32 @@ fn parameters(spec: &DatabaseClaimSpec, memory: Bytes) -> impl Iterator<Item = V
     })
 }
 
+fn extensions(spec: &DatabaseClaimSpec) -> impl Iterator<Item = Violation> + '_ {
+    let available = Engine::from(spec.engine).extensions();
+    let lacking = move |name: &&String| !available.contains(&name.as_str());
+    spec.extensions
+        .iter()
+        .filter(lacking)
+        .map(move |name| Violation::Extension {
+            name: name.clone(),
+            available: match available {
+                [] => "none for this engine".to_owned(),
+                some => some.join(", "),
+            },
+        })
+}
+
 fn version(id: &ClaimId, spec: &DatabaseClaimSpec, references: &References) -> Result<Version, Violation> {
     let (available, default) = class::majors(spec.engine);
-    let engine = Engine::from(spec.engine).name();
+    let engine = Engine::from(spec.engine);
     // Another engine's version says nothing here; that it is another one is said elsewhere.
-    let record = references.identity.as_ref().filter(|it| it.engine == engine);
+    let record = references
+        .identity
+        .as_ref()
+        .filter(|it| it.engine == engine.name());
     let recorded = record.map(|it| it.major.as_str());
     let text = spec.version.as_deref().or(recorded).unwrap_or(default);
-    match (Version::parse(text), record) {
+    match (Version::parse(text, engine.series_numbers()), record) {
         (Some(version), _) if available.contains(&version.major.as_str()) => Ok(version),
         (_, Some(record)) if spec.version.is_none() => Err(Violation::DataUnsupported {
             volume: id.member(FIRST_MEMBER),
@@ -199,7 +244,14 @@ fn version(id: &ClaimId, spec: &DatabaseClaimSpec, references: &References) -> R
             major: record.major.clone(),
             available: available.join(", "),
         }),
-        (None, _) => Err(Violation::VersionFormat(text.to_owned())),
+        (None, _) => {
+            let [major, exact] = engine.version_examples();
+            Err(Violation::VersionFormat {
+                found: text.to_owned(),
+                major,
+                exact,
+            })
+        }
         (Some(version), _) => Err(Violation::VersionUnknown {
             wanted: version.major,
             available: available.join(", "),

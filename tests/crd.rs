@@ -24,3 +24,12 @@ fn no_field_is_nullable() {
         "null would slip past transition rules"
     );
 }
+
+/// Else Helm and Flux would take a claim that was just created for one that is ready.
+#[test]
+fn a_claim_that_nobody_has_seen_counts_as_in_progress() {
+    let crd = dbclaim::api::crd::database_claims().unwrap();
+    let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status/default/observedGeneration";
+    let generation = crd.pointer(status).and_then(serde_json::Value::as_i64);
+    assert_eq!(generation, Some(-1), "no object has this generation");
+}

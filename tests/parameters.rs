@@ -16,7 +16,7 @@ use proptest::prelude::*;
 const MEMORY: Bytes = Bytes(512 * Bytes::MIB);
 
 /// Engines and the file that holds their parameters.
-const ENGINES: [(Engine, &str); 1] = [(Engine::Postgres, "postgresql.conf")];
+const ENGINES: [(Engine, &str); 2] = [(Engine::Postgres, "postgresql.conf"), (Engine::Mysql, "my.cnf")];
 
 fn refused(name: &str, value: &str) -> String {
     let rule = Engine::Postgres.refuses(name, value, MEMORY);
@@ -66,16 +66,18 @@ fn lines(text: &str) -> BTreeMap<String, String> {
         let (name, value) = line.split_once(" = ").unwrap();
         (name.to_owned(), value.trim_matches('\'').to_owned())
     };
-    text.lines().map(line).collect()
+    let settings = text.lines().filter(|line| *line != "[mysqld]");
+    settings.map(line).collect()
 }
 
 #[test]
 fn a_parameter_stands_in_the_file_once_and_nothing_else_changes() {
     for (engine, file) in ENGINES {
-        let before = lines(&engine.config_files(MEMORY, &BTreeMap::new(), false)[file]);
-        let asked = BTreeMap::from([("work_mem".to_owned(), "9MB".to_owned())]);
-        let text = engine.config_files(MEMORY, &asked, false)[file].clone();
-        assert_eq!(text.matches("\nwork_mem = ").count(), 1, "{text}");
+        let before = lines(&engine.config_files(MEMORY, &BTreeMap::new(), &[], false)[file]);
+        let name = engine.parameters()[0].name;
+        let asked = BTreeMap::from([(name.to_owned(), "9".to_owned())]);
+        let text = engine.config_files(MEMORY, &asked, &[], false)[file].clone();
+        assert_eq!(text.matches(&format!("\n{name} = ")).count(), 1, "{text}");
         let mut expected = before;
         expected.extend(asked);
         assert_eq!(lines(&text), expected);
@@ -98,9 +100,9 @@ proptest! {
             if engine.refuses(name, &value, MEMORY).is_some() {
                 continue;
             }
-            let mut expected = lines(&engine.config_files(MEMORY, &BTreeMap::new(), false)[file]);
+            let mut expected = lines(&engine.config_files(MEMORY, &BTreeMap::new(), &[], false)[file]);
             let asked = BTreeMap::from([(name.to_owned(), value.clone())]);
-            let found = lines(&engine.config_files(MEMORY, &asked, false)[file]);
+            let found = lines(&engine.config_files(MEMORY, &asked, &[], false)[file]);
             expected.extend(asked);
             prop_assert_eq!(found, expected);
         }
@@ -124,6 +126,12 @@ fn the_documented_list_is_fresh() {
         for parameter in engine.parameters() {
             writeln!(text, "| `{}` | {} |", parameter.name, parameter.takes).unwrap();
         }
+        writeln!(
+            text,
+            "\nExtensions (`spec.extensions`): {}.",
+            engine.extensions().join(", ")
+        )
+        .unwrap();
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/parameters.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {
@@ -134,4 +142,21 @@ fn the_documented_list_is_fresh() {
         found == text,
         "docs/parameters.md is stale: UPDATE_DOCS=1 cargo test --test parameters"
     );
+}
+
+/// The examples that people copy are right, and say every field that can be changed.
+#[test]
+fn the_examples_are_valid_claims() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let mut claim: dbclaim::api::v1::DatabaseClaim =
+            serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        claim.metadata.namespace = Some("shop".into());
+        claim.metadata.uid = Some("claim-1".into());
+        let id = dbclaim::validate::identify(&claim).unwrap();
+        let references = dbclaim::validate::References::default();
+        let resolved = dbclaim::validate::validate(&id, &claim.spec, &references);
+        assert!(resolved.is_ok(), "{}: {resolved:?}", path.display());
+    }
 }

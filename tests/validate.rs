@@ -25,6 +25,14 @@ fn id() -> ClaimId {
     }
 }
 
+/// A volume that has more than was requested, as classes that round up give.
+fn rounded_up(requested: u64, capacity: u64) -> References {
+    References {
+        capacity: Some(Bytes(capacity * Bytes::GIB)),
+        ..having(requested)
+    }
+}
+
 /// The smallest spec, with some of it said otherwise.
 fn spec(changes: Value) -> DatabaseClaimSpec {
     let mut spec = json!({"engine": "postgres", "size": "small", "team": "checkout"});
@@ -58,7 +66,8 @@ fn on(identity: Identity) -> References {
         restart: None,
         without_tls: false,
         identity: Some(identity),
-        storage: None,
+        requested: None,
+        capacity: None,
     }
 }
 
@@ -67,7 +76,8 @@ fn having(gib: u64) -> References {
         restart: None,
         without_tls: false,
         identity: None,
-        storage: Some(Bytes(gib * Bytes::GIB)),
+        requested: Some(Bytes(gib * Bytes::GIB)),
+        capacity: None,
     }
 }
 
@@ -110,6 +120,51 @@ fn a_version_is_what_is_asked_for_else_what_the_volume_holds_else_the_default() 
         claim.identity.major, "18",
         "the record names the major version only"
     );
+}
+
+#[test]
+fn a_request_is_raised_only_for_more_than_there_is() {
+    let request = |asked: &str, there: &References| {
+        let claim = resolve(json!({"storage": asked}), there);
+        (claim.storage_request.to_string(), claim.storage.to_string())
+    };
+    for (asked, there, expected) in [
+        ("7Gi", References::default(), ("7Gi", "7Gi")),
+        ("7Gi", having(5), ("7Gi", "7Gi")),
+        ("3Gi", having(5), ("5Gi", "5Gi")),
+        ("7Gi", rounded_up(5, 10), ("5Gi", "10Gi")),
+        ("10Gi", rounded_up(5, 10), ("5Gi", "10Gi")),
+        ("11Gi", rounded_up(5, 10), ("11Gi", "11Gi")),
+        ("8Gi", rounded_up(8, 5), ("8Gi", "8Gi")),
+    ] {
+        let expected = (expected.0.to_owned(), expected.1.to_owned());
+        assert_eq!(request(asked, &there), expected, "{asked} of {there:?}");
+    }
+}
+
+#[test]
+fn a_series_of_mysql_has_two_numbers() {
+    let mysql = |version: Value| {
+        resolve(
+            json!({"engine": "mysql", "version": version}),
+            &References::default(),
+        )
+    };
+    for (asked, image, series) in [
+        (json!(null), "mysql:9.7", "9.7"),
+        (json!("9.7"), "mysql:9.7", "9.7"),
+        (json!("9.7.4"), "mysql:9.7.4", "9.7"),
+        (json!("8.4"), "mysql:8.4", "8.4"),
+        (json!("8.4.10"), "mysql:8.4.10", "8.4"),
+    ] {
+        let claim = mysql(asked);
+        assert_eq!(claim.image.reference, format!("docker.io/library/{image}"));
+        assert_eq!(claim.identity.major, series);
+    }
+    let mut record = record();
+    (record.engine, record.major) = ("mysql".into(), "8.4".into());
+    let claim = resolve(json!({"engine": "mysql"}), &on(record));
+    assert_eq!(claim.version.to_string(), "8.4", "what the volume holds");
 }
 
 #[test]
@@ -185,9 +240,20 @@ fn violations() -> Vec<(Value, References)> {
     vec![
         (json!({"version": "seventeen"}), References::default()),
         (json!({"version": "16"}), References::default()),
+        (json!({"version": "17.5.1"}), References::default()),
+        (json!({"engine": "mysql", "version": "9"}), References::default()),
+        (
+            json!({"engine": "mysql", "version": "9.6.1"}),
+            References::default(),
+        ),
+        (json!({"engine": "mysql"}), on(record())),
         (json!({"storage": "lots"}), References::default()),
         (
             json!({"parameters": {"fsync": "off", "work_mem": "lots", "nonsense": "1"}}),
+            References::default(),
+        ),
+        (
+            json!({"extensions": ["pg_trgm", "dblink"]}),
             References::default(),
         ),
         (json!({"version": "17"}), on(record())),
@@ -221,10 +287,11 @@ fn no_kind_of_violation_is_left_out() {
     let kind = |violation: &Violation| match violation {
         // Without `_`: a new kind needs a row in the table.
         Violation::Incomplete(_) => "incomplete",
-        Violation::VersionFormat(_) => "version format",
+        Violation::VersionFormat { .. } => "version format",
         Violation::VersionUnknown { .. } => "version unknown",
         Violation::Storage(_) => "storage",
         Violation::Parameter { .. } => "parameter",
+        Violation::Extension { .. } => "extension",
         Violation::OtherData { .. } => "other data",
         Violation::DataUnsupported { .. } => "data unsupported",
         Violation::OtherName { .. } => "other name",
@@ -236,6 +303,7 @@ fn no_kind_of_violation_is_left_out() {
         .collect();
     let expected = [
         "data unsupported",
+        "extension",
         "other data",
         "other name",
         "parameter",

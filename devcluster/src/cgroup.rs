@@ -42,7 +42,8 @@ pub(crate) fn create(name: &str) -> io::Result<PathBuf> {
     }
 }
 
-/// Sends SIGKILL to everything in the group and below, and returns how many processes there were.
+/// Sends SIGKILL to everything in the group and below, waits until it has ended, and returns how many processes
+/// there were.
 #[cfg(target_os = "linux")]
 pub(crate) fn kill(name: &str) -> io::Result<usize> {
     let tree = match Trees::mounted()? {
@@ -57,7 +58,7 @@ pub(crate) fn kill(name: &str) -> io::Result<usize> {
             .filter_map(|line| line.split_once(&prefix))
             .any(|(_, rest)| rest.is_empty() || rest.starts_with('/'))
     };
-    let mut killed = 0;
+    let mut dying = Vec::new();
     for group in deepest_first(&tree)? {
         let Ok(members) = fs::read_to_string(group.join("cgroup.procs")) else {
             continue;
@@ -67,10 +68,13 @@ pub(crate) fn kill(name: &str) -> io::Result<usize> {
             .filter_map(|line| line.parse().ok())
             .filter_map(Pid::from_raw)
         {
-            killed += usize::from(process::kill_if(pid, is_inside)?);
+            dying.extend(process::kill_if(pid, is_inside)?);
         }
     }
-    Ok(killed)
+    for process in &dying {
+        process.wait()?;
+    }
+    Ok(dying.len())
 }
 
 /// There are no nodes without cgroups.

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Child;
 
 /// How often a state that is waited for is looked at.
@@ -148,6 +149,21 @@ impl Components {
     /// Collects all programs after they were killed, so that no zombies stay.
     pub(crate) async fn reap(&self) {
         self.give_up("").reap().await;
+    }
+
+    /// SIGKILLs the programs whose name starts with `prefix`, each with its process group, and waits until they are
+    /// gone.
+    pub(crate) async fn kill(&self, prefix: &str) {
+        let dying = self.give_up(prefix);
+        for component in &dying.0 {
+            // `None` once it was waited for, so that no recycled id is ever hit.
+            let group = component.child.id().and_then(|id| i32::try_from(id).ok());
+            if let Some(group) = group.and_then(Pid::from_raw) {
+                // The only error is that it has ended already.
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+        }
+        dying.reap().await;
     }
 
     /// Takes the programs whose name starts with `prefix` out of the watch, because they are about to be killed.

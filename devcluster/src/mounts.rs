@@ -35,6 +35,39 @@ pub(crate) fn unmount_below(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a folder is a file system of its own.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_mounted(folder: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let parent = folder.parent().unwrap_or(folder);
+    Ok(fs::metadata(folder)?.dev() != fs::metadata(parent)?.dev())
+}
+
+/// Mounts a file system in memory of this size, or gives the one that is mounted this size.
+#[cfg(target_os = "linux")]
+pub(crate) fn memory(folder: &Path, bytes: u64, mounted: bool) -> io::Result<()> {
+    use rustix::mount::{MountFlags, mount, mount_remount};
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    if mounted {
+        let options = std::ffi::CString::new(format!("size={bytes}"))?;
+        return Ok(mount_remount(folder, flags, options.as_c_str())?);
+    }
+    let options = std::ffi::CString::new(format!("size={bytes},mode=0755"))?;
+    Ok(mount("devcluster", folder, "tmpfs", flags, options.as_c_str())?)
+}
+
+/// Clusters without nodes mount nothing.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_mounted(_folder: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Clusters without nodes mount nothing.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn memory(_folder: &Path, _bytes: u64, _mounted: bool) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Clusters without nodes mount nothing.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn unmount_below(_folder: &Path) -> io::Result<()> {

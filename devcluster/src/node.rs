@@ -33,6 +33,10 @@ const CONTAINERD_LIMIT: Duration = Duration::from_secs(20);
 const READY_LIMIT: Duration = Duration::from_secs(90);
 /// Moves itself into a cgroup, then becomes what it is told: nothing runs outside of the group even briefly.
 const ENTER_CGROUP: &str = r#"echo $$ > "$1/cgroup.procs" && shift && exec "$@""#;
+/// The same for what an init system would start again. A kubelet needs that: it makes its socket for devices in a
+/// folder that cannot be chosen, and ends when the kubelet of another node does so at the same moment.
+const ENTER_CGROUP_AND_STAY: &str =
+    r#"echo $$ > "$1/cgroup.procs" && shift && for attempt in 1 2 3; do "$@"; done; exit 1"#;
 
 /// A node could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -178,6 +182,12 @@ impl Node {
         self.start_kubelet()
     }
 
+    /// SIGKILLs the kubelet and starts another one, as an update of it does. What runs on the node runs on.
+    pub async fn restart_kubelet(&self) -> Result<(), Error> {
+        self.components().kill(&self.component("kubelet")).await;
+        self.spawn_kubelet(&self.site.kubeconfig(&self.name)?)
+    }
+
     /// Imports an OCI archive into its container runtime.
     pub async fn load_image(&self, archive: &Path) -> Result<(), Error> {
         let (ctr, socket) = (self.site.programs.path("ctr"), self.containerd_socket());
@@ -192,7 +202,7 @@ impl Node {
     /// Starts containerd, without waiting for it.
     pub(crate) fn start_containerd(&self) -> Result<(), Error> {
         config::write(self).map_err(|source| self.write_failed(source))?;
-        let mut command = self.command("containerd")?;
+        let mut command = self.command("containerd", ENTER_CGROUP)?;
         command.arg("--config").arg(config::containerd_file(&self.folder));
         Ok(self.spawn("containerd", command)?)
     }
@@ -255,20 +265,23 @@ impl Node {
             ips: &[IpAddr::V4(self.address())],
         };
         self.site.authority.issue(&self.name, subject, names)?;
-        let kubeconfig = self.site.kubeconfig(&self.name)?;
-        let mut command = self.command("kubelet")?;
+        self.spawn_kubelet(&self.site.kubeconfig(&self.name)?)?;
+        let mut command = self.command("kube-proxy", ENTER_CGROUP)?;
+        command.arg(flag("config", &config::proxy_file(&self.folder)));
+        Ok(self.spawn("kube-proxy", command)?)
+    }
+
+    fn spawn_kubelet(&self, kubeconfig: &Path) -> Result<(), Error> {
+        let mut command = self.command("kubelet", ENTER_CGROUP_AND_STAY)?;
         command
             .arg(flag("config", &config::kubelet_file(&self.folder)))
-            .arg(flag("kubeconfig", &kubeconfig));
+            .arg(flag("kubeconfig", kubeconfig));
         command
             .arg(format!("--hostname-override={}", self.name))
             .arg(format!("--node-ip={}", self.address()));
         command.arg(flag("root-dir", &self.folder.join("kubelet")));
         command.arg(flag("cert-dir", &self.folder.join("kubelet-pki")));
-        self.spawn("kubelet", command)?;
-        let mut command = self.command("kube-proxy")?;
-        command.arg(flag("config", &config::proxy_file(&self.folder)));
-        Ok(self.spawn("kube-proxy", command)?)
+        Ok(self.spawn("kubelet", command)?)
     }
 
     /// Waits until the node says that it can run pods.
@@ -298,11 +311,11 @@ impl Node {
 
     /// A command for a program inside of the node's cgroup and network namespace. Not `ip netns exec`, which
     /// mounts `/sys` anew and so hides the cgroups.
-    fn command(&self, program: &str) -> Result<Command, Error> {
+    fn command(&self, program: &str, enter: &str) -> Result<Command, Error> {
         let name = self.addresses.namespace(self.number);
         let group = cgroup::create(&name).map_err(|source| Error::Cgroup { name, source })?;
         let mut command = marked("/bin/sh", &self.site.folder);
-        command.args(["-c", ENTER_CGROUP, "sh"]).arg(group).arg("nsenter");
+        command.args(["-c", enter, "sh"]).arg(group).arg("nsenter");
         command
             .arg(flag("net", &network::namespace_file(self.addresses, self.number)))
             .arg("--");
@@ -313,8 +326,11 @@ impl Node {
     }
 
     fn spawn(&self, program: &str, command: Command) -> Result<(), component::Error> {
-        self.components()
-            .spawn(&format!("{}-{program}", self.name), command)
+        self.components().spawn(&self.component(program), command)
+    }
+
+    fn component(&self, program: &str) -> String {
+        format!("{}-{program}", self.name)
     }
 
     fn components(&self) -> &Components {

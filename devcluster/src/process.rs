@@ -39,7 +39,7 @@ pub(crate) fn kill_marked(folder: &Path) -> io::Result<usize> {
         let Some(pid) = pid.filter(|pid| is_marked(*pid)) else {
             continue;
         };
-        killed += usize::from(kill_if(pid, is_marked)?);
+        killed += usize::from(kill_if(pid, is_marked)?.is_some());
     }
     Ok(killed)
 }
@@ -67,9 +67,9 @@ pub(crate) fn kill_marked(folder: &Path) -> io::Result<usize> {
     Ok(killed)
 }
 
-/// Sends SIGKILL to a process if it still is what it was taken for, and returns whether it was there.
+/// Sends SIGKILL to a process if it still is what it was taken for, and returns it if it was there.
 #[cfg(target_os = "linux")]
-pub(crate) fn kill_if(pid: Pid, is_it: impl FnOnce(Pid) -> bool) -> io::Result<bool> {
+pub(crate) fn kill_if(pid: Pid, is_it: impl FnOnce(Pid) -> bool) -> io::Result<Option<Dying>> {
     use rustix::{
         io::Errno,
         process::{PidfdFlags, pidfd_open, pidfd_send_signal},
@@ -77,15 +77,35 @@ pub(crate) fn kill_if(pid: Pid, is_it: impl FnOnce(Pid) -> bool) -> io::Result<b
     // The descriptor holds on to this very process; the check after opening it rules out a recycled id.
     let process = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(process) => process,
-        Err(Errno::SRCH) => return Ok(false),
+        Err(Errno::SRCH) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     if !is_it(pid) {
-        return Ok(false);
+        return Ok(None);
     }
     match pidfd_send_signal(&process, Signal::KILL) {
-        Ok(()) => Ok(true),
-        Err(Errno::SRCH) => Ok(false),
+        Ok(()) => Ok(Some(Dying(process))),
+        Err(Errno::SRCH) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// A process that was sent SIGKILL.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+pub(crate) struct Dying(std::os::fd::OwnedFd);
+
+#[cfg(target_os = "linux")]
+impl Dying {
+    /// Waits until it has given back what it held, its sockets for example. One that the kernel cannot end is not
+    /// waited for longer than some seconds.
+    pub(crate) fn wait(&self) -> io::Result<()> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let patience = Timespec {
+            tv_sec: 5,
+            tv_nsec: 0,
+        };
+        let wait = || poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&patience));
+        Ok(rustix::io::retry_on_intr(wait).map(drop)?)
     }
 }

@@ -55,7 +55,7 @@ pub enum Error {
         output: String,
     },
     /// No set has a program of this name.
-    #[error("no tool is called {0:?}; there are helm, kwok, kubeconform and crane")]
+    #[error("no tool is called {0:?}; there are helm, helm4, kwok, kubeconform, crane and glua")]
     UnknownTool(String),
 }
 
@@ -105,14 +105,17 @@ impl Programs {
     }
 }
 
-/// Finds or builds one of the tools that work on a cluster from outside: `helm`, `kwok`, `kubeconform`, `crane`.
+/// Finds or builds one of the tools that work on a cluster from outside: `helm`, `helm4`, `kwok`, `kubeconform`,
+/// `crane`, `glua`.
 pub async fn tool(name: &str, progress: Progress) -> Result<PathBuf, Error> {
-    let source = catalog::TOOLS
-        .programs
-        .iter()
-        .find(|program| program.name == name);
-    let source = source.ok_or_else(|| Error::UnknownTool(name.to_owned()))?;
-    let (found, plan) = locate(&catalog::TOOLS, vec![source])?;
+    let known = [&catalog::TOOLS, &catalog::GITOPS].into_iter().find_map(|set| {
+        let mut programs = set.programs.iter();
+        programs
+            .find(|program| program.name == name)
+            .map(|source| (set, source))
+    });
+    let (set, source) = known.ok_or_else(|| Error::UnknownTool(name.to_owned()))?;
+    let (found, plan) = locate(set, vec![source])?;
     let built = build::all(plan.into_iter().collect(), progress).await?;
     found
         .into_iter()

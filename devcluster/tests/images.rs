@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The official image's `postgres`.
+/// The official images' `postgres` and `mysql`.
 const UID: u32 = 999;
 
 /// Removes its folder when dropped.
@@ -171,6 +171,40 @@ fn postgres_17_initialises_and_answers_as_uid_999() -> Result<()> {
 #[test]
 fn postgres_18_initialises_and_answers_as_uid_999() -> Result<()> {
     if is_root() { postgres_answers("18") } else { Ok(()) }
+}
+
+/// As above, administered by whom the system says is connected; without a password.
+const MYSQL_QUERY: &str = r#"set -e
+options="--no-defaults --datadir=/volume/data --tmpdir=/volume --secure-file-priv=NULL --mysqlx=OFF \
+    --innodb-numa-interleave=OFF --socket=/volume/s.sock --pid-file=/volume/pid --skip-networking"
+echo "UPDATE mysql.user SET plugin = 'auth_socket', authentication_string = 'mysql' WHERE user = 'root';" >/volume/init.sql
+mysqld $options --init-file=/volume/init.sql --initialize-insecure 2>/volume/init.log || { cat /volume/init.log; exit 1; }
+mysqld $options --plugin-load-add=auth_socket.so 2>/volume/log &
+trap 'mysqladmin --no-defaults --socket=/volume/s.sock --user=root shutdown; wait' EXIT
+mysqladmin --no-defaults --socket=/volume/s.sock --user=root --wait=60 ping >/dev/null 2>&1 || { cat /volume/log; exit 1; }
+mysql --no-defaults --socket=/volume/s.sock --user=root --batch --skip-column-names \
+    --execute="select substring_index(version(), '.', 2), upper('grün'), current_user()"
+"#;
+
+#[test]
+fn mysql_9_7_initialises_and_answers_as_uid_999() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let reference = "docker.io/library/mysql:9.7";
+    let archive = devcluster::image::engine_archive(reference, &mut |step| eprintln!("{reference}: {step}"))?;
+    let folder = Folder::new("mysql-9.7")?;
+    let config = unpack(&archive, &folder.0)?;
+    let volume = folder.0.join("volume");
+    fs::create_dir(&volume)?;
+    chown(&volume, Some(UID), Some(UID))?;
+    let output = run_inside(&folder.0, &config, MYSQL_QUERY)?;
+    let answer = String::from_utf8(output.stdout)?;
+    ensure!(
+        answer.trim() == "9.7\tGRÜN\troot@localhost",
+        "the server answered {answer:?}"
+    );
+    Ok(())
 }
 
 #[test]

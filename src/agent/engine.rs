@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::files::Certificate;
 use super::guard::DataState;
+use super::mysql::{self, Mysql};
 use super::postgres::{self, Postgres};
 use super::process::Process;
 use super::root::Root;
@@ -21,6 +22,18 @@ use crate::api::protocol::{Credentials, MemberConfig, Trouble};
 pub(super) enum Engine {
     /// PostgreSQL.
     Postgres(Arc<Postgres>),
+    /// MySQL.
+    Mysql(Arc<Mysql>),
+}
+
+/// The same call on whichever driver it is.
+macro_rules! each {
+    ($engine:expr, $driver:ident => $call:expr) => {
+        match $engine {
+            Engine::Postgres($driver) => $call,
+            Engine::Mysql($driver) => $call,
+        }
+    };
 }
 
 /// What an engine process is started with.
@@ -80,7 +93,10 @@ pub(super) enum EngineError {
 
 impl Engine {
     /// Directories on the volume that belong to engines.
-    pub(super) const NAMES: [&'static str; 1] = [postgres::NAME];
+    pub(super) const NAMES: [&'static str; 2] = [postgres::NAME, mysql::NAME];
+
+    /// Marks of log lines with what applications sent; these stay in the container's log.
+    pub(super) const SENT: [&'static [&'static str]; 2] = [postgres::SENT, mysql::SENT];
 
     /// The engine that the configuration asks for, as this image has it.
     ///
@@ -88,11 +104,10 @@ impl Engine {
     /// What to change when this image or this agent cannot run it.
     pub(super) fn select(config: &MemberConfig, root: &Root, search_path: &str) -> Result<Self, Trouble> {
         match config.engine.as_str() {
-            postgres::NAME => Ok(Self::Postgres(Arc::new(Postgres::select(
-                config,
-                root,
-                search_path,
-            )?))),
+            postgres::NAME => {
+                Postgres::select(config, root, search_path).map(|it| Self::Postgres(Arc::new(it)))
+            }
+            mysql::NAME => Mysql::select(config, root, search_path).map(|it| Self::Mysql(Arc::new(it))),
             other => Err(Trouble {
                 reason: "EngineUnsupported".into(),
                 message: format!("this agent cannot run {other:?}; it knows {:?}", Self::NAMES),
@@ -102,114 +117,109 @@ impl Engine {
 
     /// The data directory.
     pub(super) fn data(&self) -> &Path {
-        match self {
-            Self::Postgres(postgres) => postgres.data(),
-        }
+        each!(self, driver => driver.data())
     }
 
     /// What is in the data directory.
     pub(super) fn inspect(&self) -> io::Result<DataState> {
-        match self {
-            Self::Postgres(postgres) => postgres.inspect(),
-        }
+        each!(self, driver => driver.inspect())
     }
 
     /// Creates the data directory; returns the engine's identifier of the data.
     pub(super) async fn initialize(&self, start: Start) -> Result<String, Trouble> {
-        match self {
-            Self::Postgres(postgres) => postgres.initialize(start).await,
-        }
+        each!(self, driver => driver.initialize(start).await)
     }
 
     /// The engine that runs already on our data directory, left by an earlier supervisor.
     pub(super) fn running(&self) -> Option<Process> {
-        match self {
-            Self::Postgres(postgres) => postgres.running(),
-        }
+        each!(self, driver => driver.running())
     }
 
     /// Starts it. Whoever calls holds the volume's lock and has seen that nothing runs.
     pub(super) fn start(&self, start: Start) -> Result<Process, Trouble> {
-        match self {
-            Self::Postgres(postgres) => postgres.start(start),
-        }
+        each!(self, driver => driver.start(start))
     }
 
     /// Asks for a fast and clean stop: connections are closed, everything is written.
     pub(super) fn stop(&self, process: &Process) -> io::Result<()> {
         match self {
             Self::Postgres(_) => postgres::fast_stop(process),
+            Self::Mysql(_) => mysql::fast_stop(process),
         }
     }
 
     /// Full version, once it accepts connections.
     pub(super) async fn version(&self) -> Result<String, EngineError> {
-        match self {
-            Self::Postgres(postgres) => postgres.version().await,
-        }
+        each!(self, driver => driver.version().await)
     }
 
     /// Brings the application's role and database into being. Idempotent after a crash at any point.
     pub(super) async fn settle(&self, wanted: &Wanted<'_>) -> Result<Settled, EngineError> {
-        match self {
-            Self::Postgres(postgres) => postgres.settle(wanted).await,
-        }
+        each!(self, driver => driver.settle(wanted).await)
     }
 
     /// Makes the engine read its configuration again and says what came of it.
     pub(super) async fn reload(&self, process: &Process) -> Result<Configured, EngineError> {
-        match self {
-            Self::Postgres(postgres) => postgres.reload(process).await,
-        }
+        each!(self, driver => driver.reload(process).await)
     }
 
     /// Puts a certificate where the engine reads it at its next start, or when it takes it over.
     pub(super) fn store(&self, certificate: &Certificate) -> io::Result<()> {
-        match self {
-            Self::Postgres(postgres) => postgres.store(certificate),
-        }
+        each!(self, driver => driver.store(certificate))
     }
 
     /// Makes the engine show the certificate that was stored last. Sessions stay.
     pub(super) async fn take_over(&self, process: &Process) -> Result<(), EngineError> {
         match self {
             Self::Postgres(postgres) => postgres.reload(process).await.map(drop),
+            Self::Mysql(mysql) => mysql.take_over().await,
         }
     }
 
     /// The certificate that a client over the network gets to see, in DER; `None` while the engine offers no TLS.
     pub(super) async fn shown(&self) -> Result<Option<Vec<u8>>, EngineError> {
-        match self {
-            Self::Postgres(postgres) => postgres.shown().await,
-        }
+        each!(self, driver => driver.shown().await)
     }
 
     /// What the engine makes of its configuration as it is now.
     pub(super) async fn configured(&self) -> Result<Configured, EngineError> {
+        each!(self, driver => driver.configured().await)
+    }
+
+    /// Creates extensions in the application's database that are not there yet.
+    pub(super) async fn extend(&self, database: &str, extensions: &[String]) -> Result<(), EngineError> {
         match self {
-            Self::Postgres(postgres) => postgres.configured().await,
+            Self::Postgres(postgres) => postgres.extend(database, extensions).await,
+            // It has none that a claim may list.
+            Self::Mysql(_) => Ok(()),
         }
     }
 
     /// Commits a write and reads it back.
     pub(super) async fn write_test(&self) -> Result<(), EngineError> {
-        match self {
-            Self::Postgres(postgres) => postgres.write_test().await,
-        }
+        each!(self, driver => driver.write_test().await)
     }
 
     /// The engine's metrics, as Prometheus text.
     pub(super) async fn metrics(&self, database: &str) -> Result<String, EngineError> {
-        match self {
-            Self::Postgres(postgres) => postgres.metrics(database).await,
+        each!(self, driver => driver.metrics(database).await)
+    }
+
+    /// Metric that says whether the engine of this name could be asked.
+    pub(super) fn up(name: &str) -> Option<&'static str> {
+        match name {
+            postgres::NAME => Some(postgres::UP),
+            mysql::NAME => Some(mysql::UP),
+            _ => None,
         }
     }
 
     /// A connection for repeated pings.
     pub(super) async fn pinger(&self) -> Result<Pinger, EngineError> {
-        match self {
-            Self::Postgres(postgres) => Ok(Pinger::Postgres(postgres.session().await?)),
-        }
+        Ok(match self {
+            Self::Postgres(postgres) => Pinger::Postgres(postgres.session().await?),
+            Self::Mysql(mysql) => Pinger::Mysql(mysql.session().await?),
+        })
     }
 }
 
@@ -218,12 +228,15 @@ impl Engine {
 pub(super) enum Pinger {
     /// PostgreSQL.
     Postgres(postgres::Session),
+    /// MySQL.
+    Mysql(mysql::Session),
 }
 
 impl Pinger {
     pub(super) async fn ping(&self) -> Result<(), EngineError> {
         match self {
             Self::Postgres(session) => session.ping().await,
+            Self::Mysql(session) => session.ping().await,
         }
     }
 }

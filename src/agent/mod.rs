@@ -13,6 +13,7 @@ mod files;
 mod guard;
 mod install;
 mod log;
+mod mysql;
 mod postgres;
 mod process;
 mod root;

@@ -40,6 +40,12 @@ pub mod reason {
     pub const VOLUME_PENDING: &str = "VolumePending";
     /// The volume is being deleted.
     pub const VOLUME_TERMINATING: &str = "VolumeTerminating";
+    /// The volume is at 85 % or more.
+    pub const VOLUME_FILLING: &str = "VolumeFilling";
+    /// The volume is at 95 % or more: writes are refused, or will be at any moment.
+    pub const VOLUME_FULL: &str = "VolumeFull";
+    /// The volume's StorageClass does not let it grow.
+    pub const EXPANSION_REFUSED: &str = "ExpansionRefused";
     /// The volume is being enlarged.
     pub const VOLUME_RESIZING: &str = "VolumeResizing";
     /// Data is expected and the volume is empty or gone.

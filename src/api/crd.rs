@@ -2,10 +2,10 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use thiserror::Error;
 
-use super::v1::DatabaseClaim;
+use super::v1::{DatabaseClaim, NOT_SEEN};
 
 /// The CRD could not be written.
 #[derive(Debug, Error)]
@@ -26,7 +26,19 @@ pub fn database_claims() -> Result<Value, Error> {
     let crd: CustomResourceDefinition = DatabaseClaim::crd();
     let mut value = serde_json::to_value(crd)?;
     tidy(&mut value);
+    default_status(&mut value);
     Ok(value)
+}
+
+/// Tools that read objects as kstatus does (Helm, Flux) take one without a status for finished. This default, which
+/// the API server shows until the operator has written one, tells them to wait.
+fn default_status(crd: &mut Value) {
+    let versions = crd.pointer_mut("/spec/versions").and_then(Value::as_array_mut);
+    for version in versions.into_iter().flatten() {
+        if let Some(status) = version.pointer_mut("/schema/openAPIV3Schema/properties/status") {
+            status["default"] = json!({"observedGeneration": NOT_SEEN});
+        }
+    }
 }
 
 /// The CRD as it stands in `crds/` and in the chart.

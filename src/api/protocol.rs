@@ -55,7 +55,7 @@ pub struct MemberConfig {
     pub generation: String,
     /// Engine, in the claim's spelling (`postgres`).
     pub engine: String,
-    /// Major version of the engine, for example `17`. The data directory carries it.
+    /// Release series of the engine, for example `17` or `9.7`. The data directory carries it.
     pub major: String,
     /// `namespace/name` of the claim.
     pub claim: String,
@@ -63,6 +63,9 @@ pub struct MemberConfig {
     pub database: String,
     /// Application role to create; owner of the database.
     pub username: String,
+    /// Extensions to create in the application's database.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<String>,
     /// Report ConfigMap by member id.
     pub reports: BTreeMap<u32, String>,
     /// What the volume of each member must hold, by member id.
@@ -123,7 +126,7 @@ pub struct Identity {
     pub member: u32,
     /// Engine, in the claim's spelling.
     pub engine: String,
-    /// Major version of the data directory.
+    /// Release series of the data directory.
     pub major: String,
     /// Application database.
     pub database: String,
@@ -140,7 +143,7 @@ pub struct Identity {
 pub struct Initialized {
     /// RFC 3339, UTC.
     pub at: String,
-    /// The engine's own identifier of the data (`system_identifier` of `pg_control`).
+    /// The engine's own identifier of the data (PostgreSQL: `system_identifier`; MySQL: `server-uuid`).
     pub system_identifier: String,
 }
 

@@ -45,28 +45,32 @@ use serde::{Deserialize, Serialize};
         .message("metadata.name must be at most 46 characters of a-z, 0-9 and '-', begin with a letter and end with a letter or digit; names of Pods and Services are made from it"),
     validation = Rule::new("!has(self.spec.storage) || !has(oldSelf.status) || !has(oldSelf.status.resolved) || !has(oldSelf.status.resolved.storage) || !isQuantity(self.spec.storage) || quantity(self.spec.storage).compareTo(quantity(oldSelf.status.resolved.storage)) >= 0")
         .message("spec.storage cannot be lowered below what the volume has (status.resolved.storage); a volume cannot shrink"),
-    validation = Rule::new("!has(self.spec.version) || !has(oldSelf.status) || !has(oldSelf.status.resolved) || self.spec.version.split('.')[0] == oldSelf.status.resolved.version.split('.')[0]")
-        .message("spec.version must be of the major version that the data is of (status.resolved.version)"),
-    validation = Rule::new("!has(self.spec.version) || has(oldSelf.spec.version) && self.spec.version == oldSelf.spec.version || !has(oldSelf.status) || !has(oldSelf.status.members) || !self.spec.version.contains('.') || !oldSelf.status.members.exists(m, has(m.version) && m.version.matches('^[0-9]+[.][0-9]+$') && int(m.version.split('.')[1]) > int(self.spec.version.split('.')[1]))")
+    validation = Rule::new("!has(self.spec.version) || !has(oldSelf.status) || !has(oldSelf.status.resolved) || self.spec.version.find('^([89][.][0-9]+|[0-9]+)') == oldSelf.status.resolved.version.find('^([89][.][0-9]+|[0-9]+)')")
+        .message("spec.version must be of the series that the data is of (status.resolved.version)"),
+    validation = Rule::new("!has(self.spec.version) || has(oldSelf.spec.version) && self.spec.version == oldSelf.spec.version || !has(oldSelf.status) || !has(oldSelf.status.members) || !self.spec.version.matches('^([89][.][0-9]+|[1-9][0-9])[.][0-9]+$') || !oldSelf.status.members.exists(m, has(m.version) && m.version.matches('^[0-9]+([.][0-9]+){1,2}$') && m.version.startsWith(self.spec.version.find('^([89][.][0-9]+|[0-9]+)') + '.') && int(m.version.split('.')[m.version.split('.').size() - 1]) > int(self.spec.version.split('.')[self.spec.version.split('.').size() - 1]))")
         .message("spec.version cannot be lowered below the version that has run (status.members[].version); the engine may not read what a newer one wrote")
 )]
 #[x_kube(
+    validation = Rule::new("self.engine != 'postgres' || !has(self.version) || self.version.matches('^(17|18)([.][0-9]+)?$')")
+        .message("version is not one of PostgreSQL's; available are 17 and 18, and exact ones of these such as 17.5")
+        .field_path(".version"),
+    validation = Rule::new("self.engine != 'mysql' || !has(self.version) || self.version.matches('^(8[.]4|9[.]7)([.][0-9]+)?$')")
+        .message("version is not one of MySQL's; available are 8.4 and 9.7, and exact ones of these such as 9.7.4")
+        .field_path(".version"),
     validation = Rule::new("self.engine == oldSelf.engine")
         .message("engine cannot be changed; create a new claim and copy the data"),
-    validation = Rule::new("!(has(self.version) && has(oldSelf.version)) || self.version.split('.')[0] == oldSelf.version.split('.')[0]")
-        .message("the major version cannot be changed yet; create a new claim of the wanted version and copy the data"),
+    validation = Rule::new("!(has(self.version) && has(oldSelf.version)) || self.version.find('^([89][.][0-9]+|[0-9]+)') == oldSelf.version.find('^([89][.][0-9]+|[0-9]+)')")
+        .message("the series of the version (17, 9.7) cannot be changed yet; create a new claim of the wanted version and copy the data"),
     validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
         .message("storageClassName cannot be changed; create a new claim in the other class and copy the data"),
     validation = Rule::new("self.database == oldSelf.database")
         .message("database cannot be changed; it was created when the claim was"),
     validation = Rule::new("self.username == oldSelf.username")
-        .message("username cannot be changed; it was created when the claim was"),
-    validation = Rule::new("!has(self.storage) || !has(oldSelf.storage) || !isQuantity(self.storage) || !isQuantity(oldSelf.storage) || quantity(self.storage).compareTo(quantity(oldSelf.storage)) >= 0")
-        .message("storage cannot be lowered; a volume cannot shrink")
+        .message("username cannot be changed; it was created when the claim was")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseClaimSpec {
-    /// Database engine: `postgres`. Cannot be changed.
+    /// Database engine: `postgres` or `mysql`. Cannot be changed.
     pub engine: EngineName,
 
     /// Size of the database: CPU, memory and default storage together. `small` (250m–1 CPU, 512Mi, 5Gi),
@@ -79,14 +83,12 @@ pub struct DatabaseClaimSpec {
     #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub team: String,
 
-    /// Version of the engine: a major version such as `"17"`, or an exact one such as `"17.5"`. Write it in
-    /// quotes. By default, what the volume already holds, else the newest that is proven (`17`). The minor
-    /// version may be raised, which restarts the database once, and be set back until the new one has run. The
-    /// major version cannot be changed yet.
+    /// Version of the engine: a release series such as `"17"` (PostgreSQL) or `"9.7"` (MySQL), or an exact one
+    /// such as `"17.5"` or `"9.7.4"`. Write it in quotes. By default, what the volume already holds, else the
+    /// newest series that is proven (`17`, `9.7`). Within its series it may be raised, which restarts the database
+    /// once, and be set back until the new one has run. The series cannot be changed yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 8), pattern(r"^[1-9][0-9]?(\.[0-9]{1,2})?$"))]
-    #[x_kube(validation = Rule::new("self.split('.')[0] in ['17', '18']")
-        .message("this major version is not available; available are 17 and 18"))]
+    #[schemars(length(min = 1, max = 8), pattern(r"^[1-9][0-9]?(\.[0-9]{1,2}){0,2}$"))]
     pub version: Option<String>,
 
     /// Size of the volume as a Kubernetes quantity, such as `20Gi`; at least `1Gi`. By default, that of the
@@ -131,6 +133,16 @@ pub struct DatabaseClaimSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "parameters")]
     pub parameters: BTreeMap<String, String>,
+
+    /// Extensions of the engine that are created in the database, such as `pg_trgm` (PostgreSQL). They stand in the
+    /// schema `extensions`, which is on the database's search path. One that is taken off the list stays in the
+    /// database; drop it yourself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 32),
+        inner(length(min = 1, max = 63), pattern(r"^[a-z0-9][-_a-z0-9]*$"))
+    )]
+    pub extensions: Vec<String>,
 
     /// How connections over the network are protected. Applies without a restart.
     #[serde(default)]
@@ -185,6 +197,8 @@ fn default_name() -> String {
 pub enum EngineName {
     /// PostgreSQL.
     Postgres,
+    /// MySQL.
+    Mysql,
 }
 
 /// Sizes that a claim can ask for.
@@ -250,6 +264,16 @@ pub struct DatabaseClaimStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub initialized_at: Option<String>,
+}
+
+/// `observedGeneration` of a claim that no operator has looked at; no object has this generation.
+pub const NOT_SEEN: i64 = -1;
+
+impl DatabaseClaimStatus {
+    /// Whether an operator wrote it; else it is the schema's default.
+    pub fn is_written(&self) -> bool {
+        self.observed_generation != Some(NOT_SEEN)
+    }
 }
 
 /// One word for people.

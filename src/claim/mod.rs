@@ -30,6 +30,9 @@ pub struct Claim {
     pub image: EngineImage,
     /// Resolved volume size: the larger of what is asked for and what there is.
     pub storage: Bytes,
+    /// What the volume's claim requests: more than before only where more is asked for than there is. A class
+    /// may have given more than was requested, and refuses every other request for good.
+    pub storage_request: Bytes,
     /// StorageClass that is asked for.
     pub storage_class: Option<String>,
     /// Database of the application.
@@ -42,6 +45,8 @@ pub struct Claim {
     pub hibernated: bool,
     /// Parameters of the engine, each of which may be set.
     pub parameters: BTreeMap<String, String>,
+    /// Extensions, sorted, each available.
+    pub extensions: Vec<String>,
     /// Restart that was asked for: any text that was not there before.
     pub restart: Option<String>,
     /// Whether connections without TLS are let in.
@@ -164,37 +169,37 @@ impl ClaimId {
     }
 }
 
-/// A version that is asked for: a major, or an exact one.
+/// A version that is asked for: a series, or an exact one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// Major part.
+    /// The series, whose versions share one data format: `17` (PostgreSQL), `9.7` (MySQL).
     pub major: String,
-    /// Minor part, when it is exact.
+    /// What comes after it, when it is exact.
     pub minor: Option<u32>,
 }
 
 impl Version {
-    /// Reads `17` or `17.5`.
-    pub fn parse(text: &str) -> Option<Self> {
+    /// Reads a series of so many numbers, or an exact version, which has one number more.
+    pub fn parse(text: &str, series_numbers: usize) -> Option<Self> {
         let number = |s: &str| {
             s.bytes()
                 .all(|b| b.is_ascii_digit())
                 .then(|| s.parse::<u32>().ok())
                 .flatten()
         };
-        match text.split_once('.') {
-            None => number(text).map(|_| Self {
+        let numbers: Vec<u32> = text.split('.').map(number).collect::<Option<_>>()?;
+        if numbers.len() == series_numbers {
+            return Some(Self {
                 major: text.to_owned(),
                 minor: None,
-            }),
-            Some((major, minor)) => {
-                number(major)?;
-                Some(Self {
-                    major: major.to_owned(),
-                    minor: Some(number(minor)?),
-                })
-            }
+            });
         }
+        let (major, _) = text.rsplit_once('.')?;
+        let exact = numbers.len() == series_numbers + 1;
+        exact.then(|| Self {
+            major: major.to_owned(),
+            minor: numbers.last().copied(),
+        })
     }
 }
 

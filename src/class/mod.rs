@@ -36,21 +36,25 @@ pub fn size(name: SizeName) -> Size {
     }
 }
 
-/// Major versions, oldest first, and the default.
+/// Series of versions, oldest first, and the default. MySQL: the ones with long-term support.
 pub fn majors(engine: EngineName) -> (&'static [&'static str], &'static str) {
     match engine {
         EngineName::Postgres => (&["17", "18"], "17"),
+        EngineName::Mysql => (&["8.4", "9.7"], "9.7"),
     }
 }
 
-/// The official image of a version (`17` or `17.5`). Official Debian-based images use uid and gid 999:
-/// <https://github.com/docker-library/postgres>.
+/// The official image of a version (`17` or `17.5`, `9.7` or `9.7.4`). The Debian-based PostgreSQL images and
+/// the MySQL images use uid and gid 999: <https://github.com/docker-library/postgres>,
+/// <https://github.com/docker-library/mysql>.
 pub fn image(engine: EngineName, version: &str) -> EngineImage {
-    match engine {
-        EngineName::Postgres => EngineImage {
-            reference: format!("docker.io/library/postgres:{version}"),
-            uid: 999,
-            gid: 999,
-        },
+    let repository = match engine {
+        EngineName::Postgres => "postgres",
+        EngineName::Mysql => "mysql",
+    };
+    EngineImage {
+        reference: format!("docker.io/library/{repository}:{version}"),
+        uid: 999,
+        gid: 999,
     }
 }

@@ -32,7 +32,9 @@ impl Events {
     /// Publishes news about a claim.
     pub async fn publish(&self, id: &ClaimId, news: &News<'_>) {
         let event = match news {
-            News::Trouble(condition) => event(EventType::Warning, &condition.reason, &condition.message),
+            News::Trouble(condition) | News::Warning(condition) => {
+                event(EventType::Warning, &condition.reason, &condition.message)
+            }
             News::Over => event(
                 EventType::Normal,
                 crate::api::condition::reason::READY,

@@ -47,6 +47,8 @@ pub struct Remembered {
     pub status: Option<(String, DatabaseClaimStatus)>,
     /// When the Secrets were read last.
     pub secrets_read: Option<Instant>,
+    /// Whether our finalizer was taken off a claim that goes: there is nothing left to do for it.
+    pub released: bool,
     /// Whether an Event has told of trouble and none yet of its end.
     pub in_trouble: bool,
 }

@@ -35,7 +35,7 @@ const RENEWAL: Duration = Duration::from_secs(5);
 pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Result<Action, Error> {
     let id = identify(&claim)?;
     let seen = Seen::new(&claim, &context, &id);
-    let observed = match observe(&id, &seen, &context)
+    let observed = match observe(&id, &claim.spec.team, &seen, &context)
         .instrument(info_span!("observe"))
         .await
     {
@@ -46,7 +46,7 @@ pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Resu
     let plan = info_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
         (_, true) => plan::teardown(&id, claim.spec.deletion_policy, seen.has_finalizer(), &observed),
         (Ok(resolved), false) => serve(resolved, &observed, &seen, &context),
-        (Err(_), false) => Plan::default(),
+        (Err(_), false) => plan::unserved(claim.spec.deletion_policy, seen.has_finalizer(), &observed),
     });
     let writes = info_span!("apply", steps = plan.steps.len());
     let (refusals, outcome) = apply(&id, &seen, &plan, &context).instrument(writes).await;
@@ -97,13 +97,15 @@ impl Seen {
         let meta = &claim.metadata;
         let resource_version = meta.resource_version.clone().unwrap_or_default();
         let remembered = context.memory.recall(&id.uid);
+        let status = claim.status.as_ref().filter(|it| it.is_written());
+        let mut finalizers = meta.finalizers.clone().unwrap_or_default();
+        // What was taken off is off, whether or not the watch has shown it.
+        finalizers.retain(|it| it != FINALIZER || !remembered.released);
         Self {
-            status: context
-                .memory
-                .newest_status(&id.uid, &resource_version, claim.status.as_ref()),
+            status: context.memory.newest_status(&id.uid, &resource_version, status),
             resource_version,
             generation: meta.generation.unwrap_or_default(),
-            finalizers: meta.finalizers.clone().unwrap_or_default(),
+            finalizers,
             deleting: meta.deletion_timestamp.is_some(),
             suspects: remembered.suspects,
             secrets_due: remembered
@@ -154,8 +156,11 @@ impl Seen {
     }
 }
 
-async fn observe(id: &ClaimId, seen: &Seen, context: &Context) -> Result<Observed, Error> {
-    let pending = seen.suspects.iter().any(|slot| slot.kind() == Kind::Secret);
+async fn observe(id: &ClaimId, team: &str, seen: &Seen, context: &Context) -> Result<Observed, Error> {
+    let mut suspects = seen.suspects.clone();
+    // A volume that has lost its labels is in no watch; before its data is called missing, it is asked for by name.
+    suspects.extend(seen.initialized_before().then_some(Slot::Volume));
+    let pending = suspects.iter().any(|slot| slot.kind() == Kind::Secret);
     // A claim without a status may have found Secrets of a former one, in whatever state.
     let new = seen.status.is_none();
     let read_secrets =
@@ -164,7 +169,8 @@ async fn observe(id: &ClaimId, seen: &Seen, context: &Context) -> Result<Observe
         .observer
         .observe(Ask {
             id,
-            suspects: &seen.suspects,
+            team,
+            suspects: &suspects,
             read_secrets,
             in_trouble: seen.in_trouble(context),
             now: context.now(),
@@ -186,7 +192,8 @@ fn references(claim: &DatabaseClaim, id: &ClaimId, observed: &Observed) -> Refer
     let volume = observed.volume(id).map(|(_, volume)| volume);
     References {
         identity: volume.and_then(|it| it.identity.clone()),
-        storage: volume.and_then(|it| it.requested.max(it.capacity)),
+        requested: volume.and_then(|it| it.requested),
+        capacity: volume.and_then(|it| it.capacity),
         restart: claim.annotations().get(key::RESTART).cloned(),
         without_tls: observed.current_report(id).is_some_and(|it| it.tls.is_none()),
     }
@@ -260,6 +267,10 @@ async fn apply(
         match written {
             Ok(written) => {
                 news::written(&written);
+                if seen.deleting && matches!(written, Written::Claim) {
+                    let key = (id.namespace.as_str(), id.name.as_str());
+                    context.memory.note(&id.uid, key, |it| it.released = true);
+                }
                 take_in(id, written, context);
             }
             Err(error) => {
@@ -354,7 +365,9 @@ async fn write_status(
     });
     if let Some(news) = status::news(seen.status.as_ref(), &status, told) {
         context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
-            it.in_trouble = matches!(news, News::Trouble(_));
+            if !matches!(news, News::Warning(_)) {
+                it.in_trouble = matches!(news, News::Trouble(_));
+            }
         });
         context.events.publish(id, &news).await;
     }

@@ -1,23 +1,56 @@
 //! What differs per engine, as methods of one enum. Pure; names no Kubernetes object.
 
+pub mod mysql;
 pub mod postgres;
 pub mod setting;
 
 use std::collections::BTreeMap;
 
-use crate::api::protocol::path;
 use crate::api::v1::EngineName;
 use crate::claim::quantity::Bytes;
 use setting::{Parameter, Takes};
-
-/// Says what a value of a parameter must be, where memory decides that.
-type Beyond = fn(&str, &Takes, &str, Bytes) -> Option<String>;
 
 /// A database engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     /// PostgreSQL.
     Postgres,
+    /// MySQL.
+    Mysql,
+}
+
+/// Makes configuration files from memory, parameters, extensions, and whether TLS can be done without.
+type ConfigFiles = fn(Bytes, &BTreeMap<String, String>, &[String], bool) -> BTreeMap<&'static str, String>;
+
+/// What is to be known of an engine; each engine's file has one.
+#[derive(Debug)]
+struct Facts {
+    /// Spelling in the claim, in labels and on the volume.
+    name: &'static str,
+    /// TCP port.
+    port: u16,
+    /// `type` of the Service Binding specification, and scheme of its URIs.
+    binding_type: &'static str,
+    /// How many numbers name a series of versions that share a data format: `17`, `9.7`.
+    series_numbers: usize,
+    /// A series and an exact version of it, for messages.
+    version_examples: [&'static str; 2],
+    /// Configuration files by name, from the memory that the engine may use, and what the claim says.
+    config_files: ConfigFiles,
+    /// Parameters that a claim may set, by name.
+    parameters: &'static [Parameter],
+    /// Why a parameter that exists is not among them.
+    kept_back: fn(&str) -> Option<&'static str>,
+    /// What a value of a parameter must be, where memory decides that.
+    beyond_memory: fn(&str, &Takes, &str, Bytes) -> Option<String>,
+    /// Extensions that a claim may list.
+    extensions: &'static [&'static str],
+    /// Command that writes all data to its standard output, run beside the engine as its user.
+    dump_command: fn() -> String,
+    /// What URIs ask for where TLS is required, and where it is not.
+    uri_options: [&'static str; 2],
+    /// The same of JDBC's URLs.
+    jdbc_options: [&'static str; 2],
 }
 
 /// What a client needs to connect.
@@ -39,80 +72,88 @@ impl From<EngineName> for Engine {
     fn from(name: EngineName) -> Self {
         match name {
             EngineName::Postgres => Self::Postgres,
+            EngineName::Mysql => Self::Mysql,
         }
     }
 }
 
 impl Engine {
+    fn facts(self) -> &'static Facts {
+        match self {
+            Self::Postgres => &postgres::FACTS,
+            Self::Mysql => &mysql::FACTS,
+        }
+    }
+
     /// Spelling in the claim, in labels and on the volume.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Postgres => "postgres",
-        }
+        self.facts().name
     }
 
     /// TCP port of the database.
     pub fn port(self) -> u16 {
-        match self {
-            Self::Postgres => 5432,
-        }
+        self.facts().port
     }
 
     /// `type` of the Service Binding specification.
     pub fn binding_type(self) -> &'static str {
-        match self {
-            Self::Postgres => "postgresql",
-        }
+        self.facts().binding_type
     }
 
-    /// Configuration files by name, from the memory that the engine may use. `plaintext`: connections over the
-    /// network are let in without TLS as well.
+    /// How many numbers name a series of versions that share a data format: one (`17`), or two (`9.7`).
+    pub fn series_numbers(self) -> usize {
+        self.facts().series_numbers
+    }
+
+    /// A series and an exact version of it, for messages.
+    pub fn version_examples(self) -> [&'static str; 2] {
+        self.facts().version_examples
+    }
+
+    /// Configuration files by name, from the memory that the engine may use. `parameters` and `extensions` are of
+    /// those that may be set, and valid. `plaintext`: connections over the network are let in without TLS as well.
     pub fn config_files(
         self,
         memory: Bytes,
         parameters: &BTreeMap<String, String>,
+        extensions: &[String],
         plaintext: bool,
     ) -> BTreeMap<&'static str, String> {
-        match self {
-            Self::Postgres => postgres::config_files(memory, parameters, plaintext),
-        }
+        (self.facts().config_files)(memory, parameters, extensions, plaintext)
+    }
+
+    /// Extensions that a claim may list: those of the stock image that give no way out of the database.
+    pub fn extensions(self) -> &'static [&'static str] {
+        self.facts().extensions
     }
 
     /// Parameters that a claim may set, by name.
     pub fn parameters(self) -> &'static [Parameter] {
-        match self {
-            Self::Postgres => postgres::parameters::PARAMETERS,
-        }
+        self.facts().parameters
     }
 
     /// Why a parameter may not be set to a value; `None` if it may. `memory` is what the engine may use.
     pub fn refuses(self, name: &str, value: &str, memory: Bytes) -> Option<String> {
-        let (kept_back, beyond): (fn(&str) -> Option<&'static str>, Beyond) = match self {
-            Self::Postgres => (
-                postgres::parameters::kept_back,
-                postgres::parameters::beyond_memory,
-            ),
-        };
-        if let Some(rule) = kept_back(name) {
+        let facts = self.facts();
+        if let Some(rule) = (facts.kept_back)(name) {
             return Some(format!("cannot be set: {rule}"));
         }
-        let Some(parameter) = self.parameters().iter().find(|it| it.name == name) else {
+        let Some(parameter) = facts.parameters.iter().find(|it| it.name == name) else {
             return Some(format!(
                 "is not one of the parameters of {} that can be set; they are listed in docs/parameters.md",
-                self.name()
+                facts.name
             ));
         };
         if !parameter.takes.accepts(value) {
             return Some(format!("is {value:?} and must be {}", parameter.takes));
         }
-        beyond(name, &parameter.takes, value, memory).map(|rule| format!("is {value:?} and must be {rule}"))
+        let rule = (facts.beyond_memory)(name, &parameter.takes, value, memory)?;
+        Some(format!("is {value:?} and must be {rule}"))
     }
 
     /// Command that writes all data to its standard output, run beside the engine as its user.
     pub fn dump_command(self) -> String {
-        match self {
-            Self::Postgres => format!("pg_dumpall -h {} -U postgres", path::RUN),
-        }
+        (self.facts().dump_command)()
     }
 
     /// URI for the engine's own drivers and tools; every part percent-encoded. It asks for encryption where that
@@ -121,24 +162,24 @@ impl Engine {
     pub fn uri(self, to: &Connection<'_>) -> String {
         let (scheme, port, host) = (self.binding_type(), self.port(), to.host);
         let [user, password, database] = to.encoded();
-        let options = self.uri_options(to.plaintext);
-        format!("{scheme}://{user}:{password}@{host}:{port}/{database}?{options}")
-    }
-
-    fn uri_options(self, plaintext: bool) -> &'static str {
-        match (self, plaintext) {
-            (Self::Postgres, false) => "sslmode=require",
-            (Self::Postgres, true) => "sslmode=prefer",
-        }
+        let options = match asked(self.facts().uri_options, to) {
+            "" => String::new(),
+            options => format!("?{options}"),
+        };
+        format!("{scheme}://{user}:{password}@{host}:{port}/{database}{options}")
     }
 
     /// URL for JDBC drivers.
     pub fn jdbc_uri(self, to: &Connection<'_>) -> String {
         let (scheme, port, host) = (self.binding_type(), self.port(), to.host);
         let [user, password, database] = to.encoded();
-        let options = self.uri_options(to.plaintext);
+        let options = asked(self.facts().jdbc_options, to);
         format!("jdbc:{scheme}://{host}:{port}/{database}?user={user}&password={password}&{options}")
     }
+}
+
+fn asked([required, otherwise]: [&'static str; 2], to: &Connection<'_>) -> &'static str {
+    if to.plaintext { otherwise } else { required }
 }
 
 impl Connection<'_> {
@@ -183,6 +224,14 @@ mod tests {
         assert_eq!(
             Engine::Postgres.jdbc_uri(&to),
             "jdbc:postgresql://h.example:5432/app?user=a%40b&password=p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26&sslmode=require"
+        );
+        assert_eq!(
+            Engine::Mysql.uri(&to),
+            "mysql://a%40b:p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26@h.example:3306/app"
+        );
+        assert_eq!(
+            Engine::Mysql.jdbc_uri(&to),
+            "jdbc:mysql://h.example:3306/app?user=a%40b&password=p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26&sslMode=REQUIRED"
         );
     }
 }

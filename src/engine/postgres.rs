@@ -9,11 +9,28 @@ pub mod parameters;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::Facts;
 use crate::api::protocol::path;
 use crate::claim::quantity::Bytes;
 
 /// File in the run directory by which the agent turns TLS on.
 pub const TLS_FILE: &str = "tls.conf";
+
+pub(super) const FACTS: Facts = Facts {
+    name: "postgres",
+    port: 5432,
+    binding_type: "postgresql",
+    series_numbers: 1,
+    version_examples: ["17", "17.5"],
+    config_files,
+    parameters: parameters::PARAMETERS,
+    kept_back: parameters::kept_back,
+    beyond_memory: parameters::beyond_memory,
+    extensions: &EXTENSIONS,
+    dump_command: || format!("pg_dumpall -h {} -U postgres", path::RUN),
+    uri_options: ["sslmode=require", "sslmode=prefer"],
+    jdbc_options: ["sslmode=require", "sslmode=prefer"],
+};
 
 /// Who may connect: the agent as `postgres` over the socket (peer), everybody else by SCRAM-SHA-256; over the
 /// network with TLS, or in any way where `plaintext` is let in.
@@ -30,19 +47,54 @@ host    all       postgres  all      reject
     )
 }
 
-/// `postgresql.conf` and `pg_hba.conf`. `parameters` are of those that may be set, and valid.
+/// Of the contrib modules that every packaged server has
+/// (<https://www.postgresql.org/docs/current/contrib.html>): those that reach no file, no network and no other
+/// database, and whose scripts do not depend on the search path.
+pub const EXTENSIONS: [&str; 25] = [
+    "amcheck",
+    "bloom",
+    "btree_gin",
+    "btree_gist",
+    "citext",
+    "cube",
+    "dict_int",
+    "dict_xsyn",
+    "fuzzystrmatch",
+    "hstore",
+    "intarray",
+    "isn",
+    "lo",
+    "ltree",
+    "pg_buffercache",
+    "pg_stat_statements",
+    "pg_trgm",
+    "pgcrypto",
+    "pgrowlocks",
+    "pgstattuple",
+    "seg",
+    "tablefunc",
+    "tcn",
+    "unaccent",
+    "uuid-ossp",
+];
+
+/// Extensions that work only when the server has loaded their library at its start.
+const PRELOADED: [&str; 1] = ["pg_stat_statements"];
+
+/// `postgresql.conf` and `pg_hba.conf`. `parameters` and `extensions` are of those that may be set, and valid.
 pub fn config_files(
     memory: Bytes,
     parameters: &BTreeMap<String, String>,
+    extensions: &[String],
     plaintext: bool,
 ) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
-        ("postgresql.conf", server(memory, parameters)),
+        ("postgresql.conf", server(memory, parameters, extensions)),
         ("pg_hba.conf", hba(plaintext)),
     ])
 }
 
-fn server(memory: Bytes, parameters: &BTreeMap<String, String>) -> String {
+fn server(memory: Bytes, parameters: &BTreeMap<String, String>, extensions: &[String]) -> String {
     let mib = memory.0 / Bytes::MIB;
     // About 5 MiB per session beside the shared memory; never fewer than a small pool needs.
     let connections = (mib / 10).clamp(50, 400);
@@ -98,6 +150,13 @@ fn server(memory: Bytes, parameters: &BTreeMap<String, String>) -> String {
     set("ssl_min_protocol_version", "TLSv1.2");
     // For TLS 1.2; 1.3 has no others. The certificate's key is ECDSA.
     set("ssl_ciphers", "ECDHE+AESGCM:ECDHE+CHACHA20");
+    let libraries: Vec<&str> = PRELOADED
+        .into_iter()
+        .filter(|it| extensions.iter().any(|asked| asked == it))
+        .collect();
+    if !libraries.is_empty() {
+        write("shared_preload_libraries", &libraries.join(","));
+    }
     for (key, value) in parameters {
         write(key, value);
     }
@@ -118,7 +177,7 @@ mod tests {
     #[test]
     fn memory_settings_fit_into_every_size() {
         for mib in [256_u64, 512, 2048, 16 * 1024] {
-            let text = server(Bytes(mib * Bytes::MIB), &BTreeMap::new());
+            let text = server(Bytes(mib * Bytes::MIB), &BTreeMap::new(), &[]);
             let number = |key: &str| -> u64 {
                 let line = text.lines().find(|line| line.starts_with(key)).unwrap();
                 line.chars()

@@ -11,6 +11,29 @@ pub struct Parameter {
     pub takes: Takes,
 }
 
+impl Parameter {
+    pub(super) const fn number(name: &'static str, whole: bool, least: f64, most: f64) -> Self {
+        let takes = Takes::Number { whole, least, most };
+        Self { name, takes }
+    }
+
+    pub(super) const fn amount(
+        name: &'static str,
+        units: &'static [(&'static str, f64)],
+        plain: f64,
+        least: f64,
+        most: f64,
+    ) -> Self {
+        let takes = Takes::Amount {
+            units,
+            plain,
+            least,
+            most,
+        };
+        Self { name, takes }
+    }
+}
+
 /// What a parameter takes.
 #[derive(Clone, Copy, Debug)]
 pub enum Takes {
@@ -63,15 +86,22 @@ impl Takes {
             // "No limit", or "as another one": no amount, and without a unit.
             return Some(-1.0);
         }
-        let end = value
-            .find(|it: char| !it.is_ascii_digit() && !matches!(it, '.' | '-'))
-            .unwrap_or(value.len());
+        // Whole numbers with the unit right behind them are what every engine reads alike.
+        let end = value.find(|it: char| !it.is_ascii_digit()).unwrap_or(value.len());
         let (digits, unit) = value.split_at(end);
-        let each = match unit.trim_start() {
+        let each = match unit {
             "" => *plain,
             unit => units.iter().find(|(name, _)| *name == unit)?.1,
         };
-        number(digits).filter(|it| *it >= 0.0).map(|it| it * each)
+        number(digits).map(|it| it * each)
+    }
+
+    /// Whether an amount is of more bytes than this.
+    pub(super) fn more_than(&self, value: &str, bytes: u64) -> bool {
+        // Amounts of memory are far below 2^52, where every whole number is exact.
+        #[expect(clippy::cast_precision_loss, reason = "see above")]
+        let most = bytes as f64;
+        self.worth(value).is_some_and(|it| it > most)
     }
 }
 
@@ -144,9 +174,9 @@ mod tests {
         for (text, accepted) in [
             ("64", true),
             ("64kB", true),
-            ("64 kB", true),
+            ("64 kB", false),
             ("1MB", true),
-            ("0.5MB", true),
+            ("0.5MB", false),
             ("-1", true),
             ("2MB", false),
             ("1025", false),

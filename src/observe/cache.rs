@@ -39,7 +39,9 @@ impl Cache {
 
     /// Takes in what a watch says. Returns the claim to look at, or `None` for an echo of what is known.
     pub fn upsert(&self, seen: Seen) -> Option<ClaimKey> {
-        let key = claim_key(&seen)?;
+        let Some(key) = claim_key(&seen) else {
+            return self.astray(&seen);
+        };
         let mut inner = self.lock();
         let objects = inner.claims.entry(key.clone()).or_default();
         match objects
@@ -70,6 +72,23 @@ impl Cache {
                 Some(key)
             }
         }
+    }
+
+    /// Takes an object whose label does not name its claim any more from the claim that it is known for, and returns
+    /// that one: it has to label it again.
+    fn astray(&self, seen: &Seen) -> Option<ClaimKey> {
+        let mut inner = self.lock();
+        let ends = seen.name.match_indices(AFTER_CLAIM);
+        let claims = ends.filter_map(|(end, _)| seen.name.get(..end));
+        let mut keys = claims.map(|claim| (seen.namespace.clone(), claim.to_owned()));
+        keys.find(|key| {
+            let Some(objects) = inner.claims.get_mut(key) else {
+                return false;
+            };
+            let known = objects.len();
+            objects.retain(|it| it.kind != seen.kind || it.uid != seen.uid);
+            objects.len() < known
+        })
     }
 
     /// Takes in the answer to one of our own writes.
@@ -138,8 +157,15 @@ impl Cache {
     }
 }
 
+/// What follows the claim's name in the names of all of its objects.
+const AFTER_CLAIM: &str = "-db";
+
+/// The claim that the label names, if the object can be its own.
 fn claim_key(seen: &Seen) -> Option<ClaimKey> {
-    Some((seen.namespace.clone(), seen.claim.clone()?))
+    let claim = seen.claim.as_deref()?;
+    let rest = seen.name.strip_prefix(claim)?;
+    rest.starts_with(AFTER_CLAIM)
+        .then(|| (seen.namespace.clone(), claim.to_owned()))
 }
 
 /// Whether one version is newer than another. Comparable as numbers since Kubernetes 1.35 by contract
@@ -240,5 +266,18 @@ mod tests {
             1,
             "the delete of the old one is not the new one's"
         );
+    }
+    #[test]
+    fn an_object_that_is_labelled_for_another_claim_is_the_business_of_its_own() {
+        for claim in [Some("intruder".to_owned()), None] {
+            let cache = Cache::default();
+            cache.upsert(seen("10"));
+            let astray = Seen { claim, ..seen("11") };
+            assert_eq!(cache.upsert(astray.clone()), Some(key()));
+            assert_eq!(cache.of(&key()), vec![], "it is asked for by name");
+            assert_eq!(cache.upsert(astray), None, "told once");
+            assert_eq!(cache.of(&("shop".into(), "intruder".into())), vec![]);
+            assert_eq!(cache.upsert(seen("12")), Some(key()), "labelled again");
+        }
     }
 }

@@ -137,7 +137,7 @@ pub struct Input<'a> {
 
 /// Plans for a claim that shall serve.
 pub fn plan(input: Input<'_>) -> Plan {
-    let mut plan = Plan::default();
+    let mut plan = unserved(input.claim.deletion_policy, input.has_finalizer, input.observed);
     if input.claim.paused {
         plan.blocked.push(Blocked {
             condition: kind::RECONCILING,
@@ -150,7 +150,6 @@ pub fn plan(input: Input<'_>) -> Plan {
         // The watch will tell soon; what is made now would outlive the claim.
         return plan;
     }
-    finalizer(&input, &mut plan);
     let taken = names_taken(&input);
     if !taken.is_empty() {
         // Nothing of a claim is made as long as a part of it cannot be.
@@ -173,11 +172,15 @@ pub fn plan(input: Input<'_>) -> Plan {
     plan
 }
 
-fn finalizer(input: &Input<'_>, plan: &mut Plan) {
-    let wanted = input.claim.deletion_policy == DeletionPolicy::Delete;
-    if wanted != input.has_finalizer {
+/// Plans for a claim that is not served, because it is paused or its spec cannot be honoured: nothing but what its
+/// deletion will need. Without the finalizer the policy could not be kept.
+pub fn unserved(policy: DeletionPolicy, has_finalizer: bool, observed: &Observed) -> Plan {
+    let mut plan = Plan::default();
+    let wanted = policy == DeletionPolicy::Delete;
+    if wanted != has_finalizer && !observed.claim_gone {
         plan.steps.push(Step::Finalizer { present: wanted });
     }
+    plan
 }
 
 fn names_taken(input: &Input<'_>) -> Vec<Blocked> {
@@ -362,8 +365,9 @@ fn drifted(child: &Child, object: &Object, plan: &mut Plan) -> bool {
     }
 }
 
-/// A marker says that its Secret needs no look: as long as one is missing, every pass reads both. So it can be
-/// made once its Secret's UID is known, and the admin Secret's is made once nothing waits for that Secret.
+/// A marker says that its Secret needs no look: as long as one is missing or of another team, every pass reads
+/// both. So it can be made once its Secret's UID is known, and the admin Secret's is made once nothing waits for
+/// that Secret; and it is changed only when its Secret is as it should be.
 fn markers(input: &Input<'_>, plan: &mut Plan) {
     let Input { claim, observed, .. } = input;
     let waiting = plan
@@ -394,8 +398,15 @@ fn markers(input: &Input<'_>, plan: &mut Plan) {
             }
             _ => continue,
         };
+        let changes = |step: &Step| matches!(step, Step::Apply { object, .. } if object.slot == secret);
+        let marker = marker(claim, slot, uid);
+        let same = child.is_none_or(|it| it.applied.as_deref() == Some(marker.applied.as_str()));
+        if !same && plan.steps.iter().any(changes) {
+            plan.again = true;
+            continue;
+        }
         if slot != Slot::AdminMarker || !waiting {
-            settle(input, plan, &marker(claim, slot, uid));
+            settle(input, plan, &marker);
         }
     }
 }

@@ -86,7 +86,7 @@ pub(super) fn volume(claim: &Claim, initialized: Option<&Initialized>) -> Object
     };
     // Serialising plain data cannot fail.
     let record = serde_json::to_string(&record).unwrap_or_default();
-    let requests = BTreeMap::from([("storage".to_owned(), Quantity(claim.storage.to_string()))]);
+    let requests = BTreeMap::from([("storage".to_owned(), Quantity(claim.storage_request.to_string()))]);
     let volume = PersistentVolumeClaim {
         metadata: ObjectMeta {
             annotations: Some(BTreeMap::from([(key::IDENTITY.to_owned(), record)])),
@@ -168,8 +168,13 @@ fn port(name: &str, number: u16) -> ServicePort {
 /// covers what the engine reads, not what is known of the volume: learning that changes no engine.
 pub(super) fn config(claim: &Claim, initialized: Option<&Initialized>) -> (Object, String) {
     let engine = Engine::from(claim.engine);
-    let files = engine.config_files(claim.size.engine_memory(), &claim.parameters, claim.plaintext);
-    let generation = hash(&json!([files, claim.database, claim.username]));
+    let files = engine.config_files(
+        claim.size.engine_memory(),
+        &claim.parameters,
+        &claim.extensions,
+        claim.plaintext,
+    );
+    let generation = hash(&json!([files, claim.database, claim.username, claim.extensions]));
     let member = MemberConfig {
         v: FORMAT,
         generation: generation.clone(),
@@ -178,6 +183,7 @@ pub(super) fn config(claim: &Claim, initialized: Option<&Initialized>) -> (Objec
         claim: claim.id.path(),
         database: claim.database.clone(),
         username: claim.username.clone(),
+        extensions: claim.extensions.clone(),
         reports: BTreeMap::from([(FIRST_MEMBER, claim.id.report(FIRST_MEMBER))]),
         volumes: BTreeMap::from([(
             FIRST_MEMBER,

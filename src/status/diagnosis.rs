@@ -95,7 +95,33 @@ pub(super) fn storage(claim: &Claim, observed: &Observed) -> Verdict {
             ),
         );
     }
-    Verdict::good(reason::READY, format!("PersistentVolumeClaim {name} is bound"))
+    let used = observed
+        .current_report(&claim.id)
+        .and_then(|report| report.disk_percent);
+    used.and_then(|percent| filling(&name, percent))
+        .unwrap_or_else(|| Verdict::good(reason::READY, format!("PersistentVolumeClaim {name} is bound")))
+}
+
+/// From here on, somebody should think of more space.
+const FILLING_PERCENT: u8 = 85;
+
+/// From here on, writes are refused for want of space, or will be.
+const FULL_PERCENT: u8 = 95;
+
+fn filling(name: &str, percent: u8) -> Option<Verdict> {
+    let says =
+        |what: &str| format!("PersistentVolumeClaim {name} is {percent} % full; raise spec.storage{what}");
+    match percent {
+        FULL_PERCENT.. => Some(Verdict::bad(
+            reason::VOLUME_FULL,
+            says(", or delete data. Writes are refused as soon as there is no space left; nothing is lost"),
+        )),
+        FILLING_PERCENT.. => Some(Verdict::good(
+            reason::VOLUME_FILLING,
+            says(" before writes are refused"),
+        )),
+        _ => None,
+    }
 }
 
 /// What the agent holds against the data on the volume.
@@ -104,9 +130,6 @@ fn data_trouble(report: &Report) -> Option<Verdict> {
     let about_data = report.phase == MemberPhase::Blocked && trouble.reason.starts_with("Data");
     about_data.then(|| Verdict::bad(&trouble.reason, trouble.message.clone()))
 }
-
-/// From here on, writes are refused for want of space.
-const FULL_PERCENT: u8 = 95;
 
 fn refuses_writes(claim: &Claim, report: &Report) -> Option<Verdict> {
     let failure = report.write_test.as_ref().filter(|test| !test.ok)?;

@@ -36,11 +36,26 @@ pub fn is_ready(status: &DatabaseClaimStatus) -> bool {
     conditions.any(|it| it.type_ == kind::READY && it.status == "True")
 }
 
+fn filling(status: &DatabaseClaimStatus) -> Option<&Condition> {
+    let full = [reason::VOLUME_FILLING, reason::VOLUME_FULL];
+    let mut conditions = status.conditions.iter();
+    conditions.find(|it| full.contains(&it.reason.as_str()))
+}
+
+/// Whether the volume was not as full before; that it has become less full is no news.
+fn worse(before: Option<&DatabaseClaimStatus>, now: &Condition) -> bool {
+    before
+        .and_then(filling)
+        .is_none_or(|it| it.reason == reason::VOLUME_FILLING && now.reason == reason::VOLUME_FULL)
+}
+
 /// What is worth an Event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum News<'a> {
     /// This is wrong since now.
     Trouble(&'a Condition),
+    /// This will be wrong before long.
+    Warning(&'a Condition),
     /// Nothing is wrong any more.
     Over,
 }
@@ -54,6 +69,7 @@ pub fn news<'a>(
     let was = before.and_then(trouble);
     match trouble(now) {
         Some(trouble) if was.is_none_or(|was| was.reason != trouble.reason) => Some(News::Trouble(trouble)),
+        None if filling(now).is_some_and(|it| worse(before, it)) => filling(now).map(News::Warning),
         None if is_ready(now) && (in_trouble || was.is_some()) => Some(News::Over),
         _ => None,
     }
@@ -99,6 +115,25 @@ mod tests {
             Some(News::Over),
             "after a restart of the operator"
         );
+    }
+
+    #[test]
+    fn a_filling_volume_is_news_once() {
+        let (ready, filling) = (status(reason::READY, ""), {
+            let mut filling = status(reason::READY, "");
+            let mut volume = status(reason::VOLUME_FILLING, "").conditions;
+            for condition in &mut volume {
+                condition.status = "True".into();
+            }
+            filling.conditions.append(&mut volume);
+            filling
+        });
+        assert!(matches!(
+            news(Some(&ready), &filling, false),
+            Some(News::Warning(_))
+        ));
+        assert_eq!(news(Some(&filling), &filling, false), None);
+        assert_eq!(news(Some(&filling), &ready, false), None);
     }
 
     #[test]

@@ -66,6 +66,7 @@ pub(super) fn needs_a_human(reason: &str) -> bool {
         reason::POD_SECURITY,
         reason::POD_REFUSED,
         reason::API_REFUSED,
+        reason::EXPANSION_REFUSED,
     ]
     .contains(&reason)
 }
@@ -83,6 +84,12 @@ fn sort(words: &str) -> (&'static str, &'static str) {
         return (
             reason::LIMIT_EXCEEDED,
             "Choose another size or storage, or change the LimitRange: kubectl describe limitrange",
+        );
+    }
+    if has("must support resize") {
+        return (
+            reason::EXPANSION_REFUSED,
+            "Set spec.storage back to what the volume has (status.resolved.storage), let the StorageClass allow it (allowVolumeExpansion), or copy the data to a claim in a class that does",
         );
     }
     if has("violates PodSecurity") {
@@ -150,6 +157,10 @@ mod tests {
             (
                 "persistentvolumeclaims \"x\" is forbidden: maximum storage usage per PersistentVolumeClaim is 1Gi, but request is 5Gi",
                 "LimitExceeded",
+            ),
+            (
+                "persistentvolumeclaims \"x\" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize",
+                "ExpansionRefused",
             ),
             (
                 "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\": runAsNonRoot != true",

@@ -10,7 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::client::Client;
-use crate::member::{Member, Prerequisites, wait};
+use crate::engines::Prerequisites;
+use crate::member::{Member, wait};
 
 pub(crate) const TESTS: &[(&str, crate::Real)] = &[
     (
@@ -103,10 +104,11 @@ fn a_client_verifies_from_the_start(needs: &Prerequisites) {
     let keys = fresh();
     let member = started(needs, &keys);
     let client = Client::verified(&member, PASSWORD, &keys.ca, HOST).unwrap();
-    let version = client.sql("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()");
+    let dialect = needs.engine.dialect();
+    let version = client.sql(dialect.tls_query);
     assert_eq!(version.as_deref(), Ok("TLSv1.3"));
     let refused = Client::connect(&member, PASSWORD).err().unwrap();
-    assert!(refused.contains("no encryption"), "{refused}");
+    assert!(refused.contains(dialect.plaintext_refused), "{refused}");
     let other = Client::verified(&member, PASSWORD, &keys.ca, "bills-db.shop.svc")
         .err()
         .unwrap();

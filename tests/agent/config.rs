@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::client::Client;
-use crate::member::{Member, Prerequisites, wait};
+use crate::engines::Prerequisites;
+use crate::member::{Member, wait};
 
 pub(crate) const TESTS: &[(&str, crate::Real)] = &[
     (
@@ -37,51 +38,55 @@ fn generation(member: &mut Member, generation: &str, settings: &str) {
     ));
 }
 
+fn wait_live(member: &Member, (_, value): (&str, &str)) {
+    let query = member.needs.engine.dialect().live_query;
+    wait(
+        Duration::from_secs(60),
+        "the setting is in force",
+        || match member.sql(PASSWORD, query) {
+            Ok(shown) if shown == value => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    );
+}
+
 fn a_change_is_taken_over_without_a_restart(needs: &Prerequisites) {
     let mut member = Member::started(needs);
     let client = Client::connect(&member, PASSWORD).unwrap();
     let postmaster = member.postmaster();
-    generation(&mut member, "g2", "work_mem = '7MB'\nmax_connections = 77");
-    wait(
-        Duration::from_secs(10),
-        "the setting is in force",
-        || match client.sql("SHOW work_mem") {
-            Ok(value) if value == "7MB" => Ok(()),
-            other => Err(format!("{other:?}")),
-        },
-    );
+    let dialect = needs.engine.dialect();
+    let (name, line, query, value) = dialect.waiting;
+    generation(&mut member, "g2", &format!("{}\n{line}", dialect.live[0].0));
+    wait_live(&member, dialect.live[0]);
+    assert_eq!(client.sql("SELECT 1").as_deref(), Ok("1"), "the session goes on");
     assert_eq!(member.metric("dbclaim_agent_pending_restart_settings"), Some(1.0));
-    assert!(member.log().contains("max_connections"));
+    assert!(member.log().contains(name));
     assert_eq!(member.postmaster(), postmaster);
     member.stop();
     member.start();
     member.wait_ready();
     assert_eq!(member.metric("dbclaim_agent_pending_restart_settings"), Some(0.0));
-    assert_eq!(member.sql(PASSWORD, "SHOW max_connections").as_deref(), Ok("77"));
+    assert_eq!(member.sql(PASSWORD, query).as_deref(), Ok(value));
 }
 
 fn a_wrong_change_is_said_and_breaks_nothing(needs: &Prerequisites) {
     let mut member = Member::started(needs);
     let postmaster = member.postmaster();
-    generation(&mut member, "g2", "work_mem = '7MB'\nno_such_setting = 1");
+    let [first, second] = needs.engine.dialect().live;
+    generation(&mut member, "g2", &format!("{}\nno_such_setting = 1", first.0));
     member.wait_log("the engine keeps its old configuration");
     assert!(member.log().contains("no_such_setting"), "{}", member.log());
     member.wait_ready();
     assert_eq!(member.postmaster(), postmaster);
-    generation(&mut member, "g3", "work_mem = '9MB'");
-    wait(
-        Duration::from_secs(10),
-        "the repaired configuration is in force",
-        || match member.sql(PASSWORD, "SHOW work_mem").as_deref() {
-            Ok("9MB") => Ok(()),
-            other => Err(format!("{other:?}")),
-        },
-    );
+    generation(&mut member, "g3", second.0);
+    wait_live(&member, second);
 }
 
 fn a_server_that_does_not_start_is_failed(needs: &Prerequisites) {
-    let mut member = Member::new(needs);
-    member.write_config(|_| {}, "shared_buffers = 'a lot'");
+    let mut member = Member::started(needs);
+    member.stop();
+    let (line, words) = needs.engine.dialect().fatal;
+    member.write_config(|_| {}, line);
     member.start();
     member.wait_readyz(503, "Failed: EngineFailed: ");
     let state = r#""phase":"Failed","reason":"EngineFailed""#;
@@ -91,14 +96,12 @@ fn a_server_that_does_not_start_is_failed(needs: &Prerequisites) {
         .filter(|line| line.contains(state))
         .map(str::to_owned)
         .collect();
-    assert!(
-        said[0].contains(r#"invalid value for parameter \"shared_buffers\""#),
-        "{said:?}"
-    );
+    assert!(said[0].contains(words), "{said:?}");
     // The engine's lines are for those who may read the report.
-    assert!(!member.get("/readyz").unwrap().1.contains("shared_buffers"));
+    let setting = line.split(' ').next().unwrap();
+    assert!(!member.get("/readyz").unwrap().1.contains(setting));
     let exits = || member.metric("dbclaim_agent_engine_exits_total");
-    wait(Duration::from_secs(30), "more tries", || match exits() {
+    wait(Duration::from_secs(60), "more tries", || match exits() {
         Some(5.0..) => Ok(()),
         other => Err(format!("{other:?}")),
     });
@@ -117,11 +120,12 @@ fn an_adopted_server_gets_the_newest(needs: &Prerequisites) {
     use rustix::process::{Signal, kill_process};
     let mut member = Member::started(needs);
     let supervisor = member.supervisor();
+    let live = needs.engine.dialect().live[0];
     kill_process(supervisor, Signal::STOP).unwrap();
-    member.write_config(|config| config["generation"] = "g2".into(), "work_mem = '7MB'");
+    member.write_config(|config| config["generation"] = "g2".into(), live.0);
     kill_process(supervisor, Signal::KILL).unwrap();
     member.wait_log("\"message\":\"configuration read\",\"generation\":\"g2\"");
-    assert_eq!(member.sql(PASSWORD, "SHOW work_mem").as_deref(), Ok("7MB"));
+    wait_live(&member, live);
 }
 
 fn an_unknown_engine_is_blocked(needs: &Prerequisites) {

@@ -35,6 +35,7 @@ fn config(known: Option<&str>) -> MemberConfig {
         claim: "shop/orders".into(),
         database: "app".into(),
         username: "app".into(),
+        extensions: Vec::new(),
         reports: [].into(),
         volumes: [(
             2,

@@ -1,7 +1,8 @@
-//! The agent, as the real binary with a real PostgreSQL below one temporary directory per test.
+//! The agent, as the real binary with real engines below one temporary directory per test.
 //!
-//! PostgreSQL and its `postgres` user must be there (the agent connects by peer authentication), and root to
-//! become that user. Where they are not, these tests are skipped with the reason; with `CI` set that fails.
+//! Engines are administered by whom the system says is connected, so their users must be there, and root to become
+//! them: PostgreSQL is this machine's, MySQL that of the image that the node tests use. Where one is missing, its
+//! tests are skipped with the reason; with `CI` set that fails.
 
 #![expect(
     clippy::unwrap_used,
@@ -16,8 +17,10 @@ mod client;
 mod config;
 mod crash;
 mod credentials;
+mod engines;
 mod guard;
 mod member;
+mod mysql;
 mod pure;
 mod report;
 mod service;
@@ -26,8 +29,8 @@ mod volume;
 
 use std::process::ExitCode;
 
+use engines::{Engine, Prerequisites};
 use libtest_mimic::{Arguments, Failed, Trial};
-use member::Prerequisites;
 
 /// A test that needs no database.
 type Pure = fn();
@@ -38,17 +41,42 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They wait more than they compute.
     arguments.test_threads = arguments.test_threads.or(Some(6));
-    let prerequisites = if arguments.list {
-        Err("only listed".into())
-    } else {
-        member::prerequisites()
-    };
     let mut trials: Vec<Trial> = [guard::TESTS, pure::TESTS]
         .concat()
         .into_iter()
         .map(pure)
         .collect();
-    for (name, test) in [
+    let mut missing = false;
+    for engine in Engine::ALL {
+        let prerequisites = if arguments.list {
+            Err("only listed".into())
+        } else {
+            engine.prerequisites()
+        };
+        let engine = engine.dialect().name;
+        if let Err(reason) = &prerequisites
+            && !arguments.list
+        {
+            println!("skipped, for {reason}: every test with a real {engine}");
+            missing = true;
+        }
+        for (name, test) in tests(engine) {
+            trials.push(real(format!("{engine}::{name}"), test, &prerequisites));
+        }
+    }
+    if missing && std::env::var_os("CI").is_some() {
+        return ExitCode::FAILURE;
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// What every engine must do, and what only this one can.
+fn tests(engine: &str) -> Vec<(&'static str, Real)> {
+    let own: &[_] = match engine {
+        "postgres" => &[crash::POSTGRES, service::POSTGRES],
+        _ => &[mysql::TESTS],
+    };
+    let all: &[_] = &[
         certificates::TESTS,
         config::TESTS,
         crash::TESTS,
@@ -57,20 +85,8 @@ fn main() -> ExitCode {
         service::TESTS,
         stop::TESTS,
         volume::TESTS,
-    ]
-    .concat()
-    {
-        trials.push(real(name, test, &prerequisites));
-    }
-    if let Err(reason) = &prerequisites
-        && !arguments.list
-    {
-        println!("skipped, for {reason}: every test with a real PostgreSQL");
-        if std::env::var_os("CI").is_some() {
-            return ExitCode::FAILURE;
-        }
-    }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    ];
+    [all, own].concat().concat()
 }
 
 fn pure((name, test): (&'static str, Pure)) -> Trial {
@@ -80,7 +96,7 @@ fn pure((name, test): (&'static str, Pure)) -> Trial {
     })
 }
 
-fn real(name: &'static str, test: Real, prerequisites: &Result<Prerequisites, String>) -> Trial {
+fn real(name: String, test: Real, prerequisites: &Result<Prerequisites, String>) -> Trial {
     let ignored = prerequisites.is_err();
     let prerequisites = prerequisites.clone();
     let trial = Trial::test(name, move || {

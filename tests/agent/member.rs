@@ -15,84 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::client::Client;
-
-/// A PostgreSQL that can be run, and as whom.
-#[derive(Clone, Debug)]
-pub(crate) struct Prerequisites {
-    pub(crate) major: u32,
-    pub(crate) bin: PathBuf,
-    uid: u32,
-    gid: u32,
-}
-
-/// What these tests need, or why it is not there. As root on Debian it is installed.
-pub(crate) fn prerequisites() -> Result<Prerequisites, String> {
-    if !rustix::process::getuid().is_root() {
-        return Err("only root can become the user postgres".into());
-    }
-    // A PostgreSQL of another version than this machine's, for example the newest.
-    let named = std::env::var_os("DBCLAIM_TEST_POSTGRES").map(PathBuf::from);
-    if named.is_none() && newest().is_none() {
-        install();
-    }
-    let bin = named
-        .or_else(newest)
-        .ok_or("there is no PostgreSQL; on Debian: apt-get install postgresql")?;
-    let major = major(&bin).ok_or_else(|| format!("{} cannot be run", bin.join("postgres").display()))?;
-    let passwd = fs::read_to_string("/etc/passwd").map_err(|error| error.to_string())?;
-    let entry = passwd
-        .lines()
-        .find_map(|line| line.strip_prefix("postgres:"))
-        .ok_or("there is no user postgres")?;
-    let mut ids = entry
-        .split(':')
-        .skip(1)
-        .map(|id| id.parse().map_err(|_| "the user postgres has no uid"));
-    match (ids.next(), ids.next()) {
-        (Some(Ok(uid)), Some(Ok(gid))) => Ok(Prerequisites { major, bin, uid, gid }),
-        _ => Err("the user postgres has no uid and gid".into()),
-    }
-}
-
-/// Directory of the newest installed version's binaries.
-fn newest() -> Option<PathBuf> {
-    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
-    let installed = versions.filter_map(|entry| {
-        let bin = entry.path().join("bin");
-        let major: u32 = entry.file_name().to_str()?.parse().ok()?;
-        (bin.join("postgres").exists() && bin.join("initdb").exists()).then_some((major, bin))
-    });
-    installed.max().map(|(_, bin)| bin)
-}
-
-fn major(bin: &Path) -> Option<u32> {
-    let output = Command::new(bin.join("postgres"))
-        .arg("--version")
-        .output()
-        .ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    text.strip_prefix("postgres (PostgreSQL) ")?
-        .split(['.', ' '])
-        .next()?
-        .trim()
-        .parse()
-        .ok()
-}
-
-fn install() {
-    // Without a default cluster: nothing is to run on this machine that nobody asked for.
-    let directory = Path::new("/etc/postgresql-common");
-    if !directory.exists() && fs::create_dir_all(directory).is_ok() {
-        let _ = fs::write(
-            directory.join("createcluster.conf"),
-            "create_main_cluster = false\n",
-        );
-    }
-    let _ = Command::new("apt-get")
-        .args(["install", "-y", "-qq", "--no-install-recommends", "postgresql"])
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .output();
-}
+use crate::engines::{Engine, Prerequisites};
 
 /// The directory of one member and the container that runs there, if any.
 pub(crate) struct Member {
@@ -141,7 +64,7 @@ impl Member {
         );
         let (port, http) = (free_port(), free_port());
         let config = json!({
-            "v": 1, "generation": "g1", "engine": "postgres", "major": needs.major.to_string(),
+            "v": 1, "generation": "g1", "engine": needs.engine.dialect().name, "major": needs.major,
             "claim": "shop/orders", "database": "orders", "username": "shopkeeper",
             "reports": { "1": "orders-db-1-report" }, "volumes": { "1": { "volumeId": "volume-7" } },
             "stopSeconds": 30, "host": "orders-db.shop.svc.cluster.local"
@@ -170,21 +93,13 @@ impl Member {
     /// Changes `member.json` and gives the server more settings, in one swap as the kubelet does.
     pub(crate) fn write_config(&mut self, change: impl FnOnce(&mut Value), settings: &str) {
         change(&mut self.config);
-        let server = format!(
-            "listen_addresses = '127.0.0.1'\nport = {}\nfsync = on\n{settings}\ninclude_if_exists = '{}'\n",
-            self.port,
-            self.root.join("run/dbclaim/tls.conf").display()
-        );
-        let host = if self.encrypted { "hostssl" } else { "host" };
-        let hba = format!(
-            "local all postgres peer\nlocal all all scram-sha-256\n{host} all all all scram-sha-256\n"
-        );
+        let files = self
+            .needs
+            .engine
+            .files(self.port, settings, self.encrypted, &self.root);
         let member = self.config.to_string();
-        let files = [
-            ("member.json", &*member),
-            ("postgresql.conf", &*server),
-            ("pg_hba.conf", &*hba),
-        ];
+        let mut files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, &**text)).collect();
+        files.push(("member.json", &member));
         self.swap("config", &files);
     }
 
@@ -225,11 +140,10 @@ impl Member {
     }
 
     pub(crate) fn start_logging_to(&mut self, log: std::os::fd::OwnedFd) {
-        let agent = self.root.join("bin/dbclaim-agent");
-        let mut command = if self.isolated {
+        let mut command = if self.isolated || self.needs.image.is_some() {
             self.isolation()
         } else {
-            let mut command = Command::new(agent);
+            let mut command = Command::new(self.root.join("bin/dbclaim-agent"));
             command.uid(self.needs.uid).gid(self.needs.gid);
             command
         };
@@ -250,24 +164,51 @@ impl Member {
         self.container = Some(command.spawn().unwrap());
     }
 
-    /// Namespaces of its own for processes and mounts; with a small volume, that is made in there.
+    /// Mounts of its own, for a small volume and for an image that it runs in, which sees the member's directory
+    /// at the same place; isolated, processes of its own too.
     fn isolation(&self) -> Command {
         let (uid, gid) = (self.needs.uid, self.needs.gid);
-        let mount = self.small_volume.map_or_else(String::new, |size| {
+        let mut script = String::from("set -e\n");
+        if let Some(size) = self.small_volume {
             let volume = self.volume();
-            format!(
-                "/bin/mount -t tmpfs -o size={size},uid={uid},gid={gid} none {} && ",
-                volume.display()
-            )
-        });
+            let options = format!("size={size},uid={uid},gid={gid}");
+            script += &format!("/bin/mount -t tmpfs -o {options} none {}\n", volume.display());
+        }
         let agent = self.root.join("bin/dbclaim-agent");
-        let drop = format!("exec /usr/bin/setpriv --clear-groups --reuid={uid} --regid={gid}");
+        let agent = agent.display();
+        script += &match &self.needs.image {
+            None => {
+                format!("exec /usr/bin/setpriv --clear-groups --reuid={uid} --regid={gid} {agent} \"$@\"")
+            }
+            Some(image) => {
+                let image = image.display();
+                format!(
+                    "for shared in dev proc tmp; do /bin/mount --rbind /$shared {image}/$shared; done\n\
+                     exec /usr/sbin/chroot --userspec={uid}:{gid} {image} {agent} \"$@\""
+                )
+            }
+        };
         let mut command = Command::new("/usr/bin/unshare");
-        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "/bin/sh", "-c"]);
+        command.arg("--mount");
+        if self.isolated {
+            command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+        }
+        command.args(["/bin/sh", "-c", &script, "agent"]);
         command
-            .arg(format!("{mount}{drop} {} \"$@\"", agent.display()))
-            .arg("agent");
-        command
+    }
+
+    /// Runs a program of the image in the container's mounts, as any user of the system.
+    pub(crate) fn inside(&self, uid: u32, program: &[&str]) -> std::process::Output {
+        let target = self.supervisor().as_raw_nonzero().to_string();
+        let uid = uid.to_string();
+        Command::new("/usr/bin/nsenter")
+            .args([
+                "--target", &target, "--mount", "--root", "--wd=/", "--setuid", &uid, "--setgid", &uid,
+            ])
+            .args(program)
+            .env_clear()
+            .output()
+            .unwrap()
     }
 
     pub(crate) fn started(needs: &Prerequisites) -> Self {
@@ -345,9 +286,45 @@ impl Member {
             .0
     }
 
+    /// The engine's first process.
     pub(crate) fn postmaster(&self) -> Pid {
-        let text = fs::read_to_string(self.data().join("postmaster.pid")).expect("a pid file");
+        let file = match self.needs.engine {
+            Engine::Postgres => self.data().join("postmaster.pid"),
+            Engine::Mysql => self.root.join("run/dbclaim/engine.pid"),
+        };
+        let text = fs::read_to_string(file).expect("a pid file");
         Pid::from_raw(text.lines().next().unwrap().parse().unwrap()).unwrap()
+    }
+
+    /// A process without which the engine cannot stop: of PostgreSQL the client's own, of MySQL there is only one.
+    pub(crate) fn vital(&self, client: &Client) -> Pid {
+        match self.needs.engine {
+            Engine::Postgres => {
+                let pid = client.sql("SELECT pg_backend_pid()").unwrap().parse().unwrap();
+                Pid::from_raw(pid).unwrap()
+            }
+            Engine::Mysql => self.postmaster(),
+        }
+    }
+
+    /// Whether the engine was shut down, and not ended, the last time.
+    pub(crate) fn shut_down(&self) -> bool {
+        match self.needs.engine {
+            // State of the control file, after the identifier and two version numbers: 1.
+            Engine::Postgres => {
+                let control = fs::read(self.data().join("global/pg_control")).unwrap();
+                control[16..20] == 1_u32.to_ne_bytes()
+            }
+            Engine::Mysql => {
+                let log = self.log();
+                let (ready, ended) = (log.rfind("ready for connections"), log.rfind("Shutdown complete"));
+                ended > ready
+            }
+        }
+    }
+
+    pub(crate) fn database(&self) -> &str {
+        self.config["database"].as_str().unwrap()
     }
 
     pub(crate) fn volume(&self) -> PathBuf {
@@ -355,7 +332,9 @@ impl Member {
     }
 
     pub(crate) fn data(&self) -> PathBuf {
-        self.volume().join(format!("postgres/{}/data", self.needs.major))
+        let Prerequisites { engine, major, .. } = &self.needs;
+        self.volume()
+            .join(format!("{}/{major}/data", engine.dialect().name))
     }
 
     pub(crate) fn identity(&self) -> Value {

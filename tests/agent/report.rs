@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::member::{Member, Prerequisites, wait};
+use crate::engines::Prerequisites;
+use crate::member::{Member, wait};
 
 pub(crate) const TESTS: &[(&str, crate::Real)] = &[
     (

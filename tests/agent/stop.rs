@@ -5,7 +5,8 @@ use std::time::Duration;
 use rustix::process::{Signal, kill_process};
 
 use crate::client::Client;
-use crate::member::{Member, Prerequisites, wait};
+use crate::engines::Prerequisites;
+use crate::member::{Member, wait};
 
 pub(crate) const TESTS: &[(&str, crate::Real)] = &[
     (
@@ -52,22 +53,13 @@ pub(crate) const TESTS: &[(&str, crate::Real)] = &[
 
 const PASSWORD: &str = "first p@ss";
 
-/// Whether the control file says that the server was shut down: its state, after the identifier and two
-/// version numbers, is 1.
-fn shut_down(member: &Member) -> bool {
-    let control = std::fs::read(member.data().join("global/pg_control")).unwrap();
-    control[16..20] == 1_u32.to_ne_bytes()
-}
-
 fn the_database_is_shut_down_cleanly(needs: &Prerequisites) {
     let mut member = Member::started(needs);
     let client = Client::connect(&member, PASSWORD).unwrap();
-    client
-        .sql("CREATE TABLE item AS SELECT generate_series(1, 1000) AS id")
-        .unwrap();
+    client.sql(needs.engine.dialect().fill).unwrap();
     client.sql("BEGIN; INSERT INTO item VALUES (1001)").unwrap();
     let (code, took) = member.stop();
-    assert_eq!((code, shut_down(&member)), (Some(0), true), "{}", member.log());
+    assert_eq!((code, member.shut_down()), (Some(0), true), "{}", member.log());
     assert!(took < Duration::from_secs(10), "took {took:?}");
     assert_eq!(member.processes(), []);
     member.start();
@@ -77,7 +69,7 @@ fn the_database_is_shut_down_cleanly(needs: &Prerequisites) {
         Ok("1000")
     );
     assert!(
-        !member.log().contains("database system was interrupted"),
+        !member.log().contains(needs.engine.dialect().recovery),
         "{}",
         member.log()
     );
@@ -87,8 +79,7 @@ fn a_server_that_hangs_is_killed_in_time(needs: &Prerequisites) {
     let mut member = Member::started(needs);
     let client = Client::connect(&member, PASSWORD).unwrap();
     client.sql("CREATE TABLE item AS SELECT 1 AS id").unwrap();
-    let pid = client.sql("SELECT pg_backend_pid()").unwrap().parse().unwrap();
-    kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::STOP).unwrap();
+    kill_process(member.vital(&client), Signal::STOP).unwrap();
     // Shortened just before the stop, as a deletion does; nobody is told.
     member.write_config(|config| config["stopSeconds"] = 3.into(), "");
     let (code, took) = member.stop();
@@ -109,10 +100,10 @@ fn a_server_that_hangs_is_killed_in_time(needs: &Prerequisites) {
 fn a_stop_during_initialisation(needs: &Prerequisites) {
     let mut member = Member::new(needs);
     member.start();
-    wait(Duration::from_secs(30), "initdb has begun", || {
+    wait(Duration::from_secs(60), "the initialisation has begun", || {
         member
             .data()
-            .join("PG_VERSION")
+            .join(needs.engine.dialect().first_file)
             .exists()
             .then_some(())
             .ok_or_else(|| member.log())
@@ -142,8 +133,7 @@ fn a_stop_without_any_file_is_instant(needs: &Prerequisites) {
 fn a_supervisor_killed_while_stopping(needs: &Prerequisites) {
     let mut member = Member::started(needs);
     let client = Client::connect(&member, PASSWORD).unwrap();
-    let pid = client.sql("SELECT pg_backend_pid()").unwrap().parse().unwrap();
-    let backend = rustix::process::Pid::from_raw(pid).unwrap();
+    let backend = member.vital(&client);
     // Holds the shutdown up for as long as this test needs.
     kill_process(backend, Signal::STOP).unwrap();
     let (fencer, supervisor) = (member.fencer(), member.supervisor());
@@ -164,7 +154,7 @@ fn a_supervisor_killed_while_stopping(needs: &Prerequisites) {
     );
     kill_process(backend, Signal::CONT).unwrap();
     let (code, _) = member.stop();
-    assert_eq!((code, shut_down(&member)), (Some(0), true), "{}", member.log());
+    assert_eq!((code, member.shut_down()), (Some(0), true), "{}", member.log());
     assert_eq!(member.processes(), []);
 }
 
@@ -231,7 +221,7 @@ fn a_stop_while_no_supervisor_runs(needs: &Prerequisites) {
         // The next supervisor is told to stop before it can have adopted the server.
         kill_process(member.supervisor(), Signal::KILL).unwrap();
         let (code, _) = member.stop();
-        assert_eq!((code, shut_down(&member)), (Some(0), true), "{}", member.log());
+        assert_eq!((code, member.shut_down()), (Some(0), true), "{}", member.log());
         assert_eq!(member.processes(), []);
         member.start();
         member.wait_ready();
@@ -249,5 +239,5 @@ fn a_lost_fencer_stops_the_database(needs: &Prerequisites) {
             Err(format!("{left:?}"))
         }
     });
-    assert!(shut_down(&member));
+    assert!(member.shut_down());
 }

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::member::{Member, Prerequisites};
+use crate::engines::Prerequisites;
+use crate::member::Member;
 
 pub(crate) const TESTS: &[(&str, crate::Real)] = &[
     (
@@ -95,7 +96,8 @@ fn data_of_another_system_is_not_started(needs: &Prerequisites) {
         mine.wait_readyz(503, "DataForeign");
         let (_, words) = mine.get("/readyz").unwrap();
         assert!(words.contains(&system) && words.contains(&theirs), "{words}");
-        assert!(!mine.data().join("postmaster.pid").exists());
+        let server = |(_, command): &(_, String)| command.contains(mine.data().to_str().unwrap());
+        assert!(!mine.processes().iter().any(server), "it was started");
         mine.stop();
     }
 }
@@ -114,9 +116,10 @@ fn files_of_somebody_are_not_touched(needs: &Prerequisites) {
 
 fn another_version_is_named(needs: &Prerequisites) {
     let mut member = Member::new(needs);
-    let older = needs.major - 1;
+    let dialect = needs.engine.dialect();
+    let (name, older) = (dialect.name, dialect.older);
     let identity = format!(
-        r#"{{"v":1,"claim":"shop/orders","volumeId":"volume-7","member":1,"engine":"postgres","major":"{older}",
+        r#"{{"v":1,"claim":"shop/orders","volumeId":"volume-7","member":1,"engine":"{name}","major":"{older}",
         "database":"orders","username":"shopkeeper","initialized":{{"at":"x","systemIdentifier":"7001"}}}}"#
     );
     fs::write(member.volume().join("identity.json"), identity).unwrap();
@@ -124,10 +127,7 @@ fn another_version_is_named(needs: &Prerequisites) {
     member.wait_readyz(503, "DataOtherVersion");
     member.wait_readyz(
         503,
-        &format!(
-            "holds postgres {older}, but postgres {} is asked for",
-            needs.major
-        ),
+        &format!("holds {name} {older}, but {name} {} is asked for", needs.major),
     );
 }
 
@@ -184,6 +184,6 @@ fn a_loosened_data_directory_is_closed_again(needs: &Prerequisites) {
     member.wait_ready();
     assert_eq!(
         fs::metadata(member.data()).unwrap().permissions().mode() & 0o7777,
-        0o700
+        needs.engine.dialect().mode
     );
 }

@@ -10,6 +10,8 @@ use serde_json::json;
 /// What a test is given.
 pub struct Suite {
     pub client: Client,
+    /// Whether there is what Pods are played on.
+    pub staged: tokio::sync::OnceCell<()>,
     cluster: Cluster,
 }
 
@@ -24,6 +26,7 @@ impl Suite {
         let cluster = Cluster::start(options).await?;
         let suite = Self {
             client: cluster.client()?,
+            staged: tokio::sync::OnceCell::new(),
             cluster,
         };
         suite.install_crd().await?;
@@ -66,6 +69,11 @@ impl Suite {
     /// How a program of its own reaches the API server.
     pub fn kubeconfig(&self) -> &std::path::Path {
         self.cluster.kubeconfig()
+    }
+
+    /// One event per request that the API server has answered.
+    pub fn audit_log(&self) -> &std::path::Path {
+        self.cluster.audit_log()
     }
 
     /// How to reach the API server, for clients of one's own.

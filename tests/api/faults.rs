@@ -1,14 +1,18 @@
 //! A layer in front of the operator's client that breaks one chosen write, and writes down every request.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, TryFutureExt as _};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
@@ -18,7 +22,7 @@ use tokio::sync::{Notify, watch};
 use tower::{BoxError, Layer, Service};
 
 /// What happens to the chosen write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// The operator dies before the request is sent.
     CrashBefore,
@@ -44,6 +48,44 @@ impl Fault {
     ];
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CrashBefore => f.write_str("crash before"),
+            Self::CrashAfter => f.write_str("crash after"),
+            Self::LostResponse => f.write_str("lost response"),
+            Self::Status(code) => write!(f, "{code}"),
+            Self::StaleRead => f.write_str("stale watches"),
+        }
+    }
+}
+
+/// A write by what it does, so that it is the same one in every run, in whatever order a wave is carried out.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Point {
+    /// Method, resource and name.
+    pub what: String,
+    /// Which of those that do the same, from 1.
+    pub nth: usize,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.nth {
+            1 => f.pad(&self.what),
+            nth => f.pad(&format!("{} ({nth})", self.what)),
+        }
+    }
+}
+
+/// Which write a fault strikes.
+#[derive(Clone, Debug)]
+enum Aim {
+    /// By its number, from 1.
+    Nth(usize),
+    Point(Point),
+}
+
 /// One request that changes something.
 #[derive(Clone, Debug)]
 pub struct Write {
@@ -52,14 +94,50 @@ pub struct Write {
     pub body: Value,
 }
 
+impl Write {
+    /// What it does, without what differs from run to run.
+    fn what(&self) -> String {
+        let path = self.path.split('?').next().unwrap_or_default();
+        let path = path
+            .split_once("/namespaces/")
+            .and_then(|(_, rest)| rest.split_once('/'))
+            .map_or(path, |(_, rest)| rest);
+        match self.body["metadata"]["name"].as_str() {
+            // An Event's name is a time.
+            Some(name) if self.method == Method::POST && path != "events" => {
+                format!("{} {path}/{name}", self.method)
+            }
+            _ => format!("{} {path}", self.method),
+        }
+    }
+
+    /// The password in it, if it is a Secret of ours.
+    fn password(&self) -> Option<String> {
+        let entry = |key: &str| {
+            let text = self.body["data"][key].as_str()?;
+            String::from_utf8(BASE64.decode(text).ok()?).ok()
+        };
+        let admin = || {
+            let file: Value = serde_json::from_str(&entry("credentials.json")?).ok()?;
+            file["password"].as_str().map(str::to_owned)
+        };
+        self.path
+            .contains("/secrets")
+            .then(|| entry("password").or_else(admin))?
+    }
+}
+
 /// Shared by all clones of the client.
 #[derive(Debug)]
 pub struct Plan {
-    /// Which write, from 1, and what; none for a run that is only written down.
-    fault: Option<(usize, Fault)>,
-    count: AtomicUsize,
+    aim: Mutex<Option<(Aim, Fault)>>,
+    struck: AtomicBool,
+    /// Every write since [`Plan::arm`].
     pub writes: Mutex<Vec<Write>>,
+    counts: Mutex<BTreeMap<String, usize>>,
     pub reads: Mutex<Vec<String>>,
+    /// Every password that the API server was given, whether or not the operator heard its answer.
+    pub passwords: Mutex<BTreeSet<String>>,
     pub crashed: Notify,
     stale: watch::Sender<bool>,
 }
@@ -68,29 +146,67 @@ pub struct Plan {
 const SILENCE: Duration = Duration::from_secs(1);
 
 impl Plan {
+    /// Breaks a write that is chosen by its number, or only writes down.
     pub fn new(fault: Option<(usize, Fault)>) -> Arc<Self> {
+        let aim = fault.map(|(nth, fault)| (Aim::Nth(nth), fault));
         Arc::new(Self {
-            fault,
-            count: AtomicUsize::new(0),
+            struck: AtomicBool::new(aim.is_none()),
+            aim: Mutex::new(aim),
             writes: Mutex::default(),
+            counts: Mutex::default(),
             reads: Mutex::default(),
+            passwords: Mutex::default(),
             crashed: Notify::new(),
             stale: watch::Sender::new(false),
         })
     }
 
-    /// The fault for this write, if it is the chosen one.
-    fn next(&self) -> Option<Fault> {
-        let number = self.count.fetch_add(1, Ordering::SeqCst) + 1;
-        self.fault
-            .filter(|(chosen, _)| *chosen == number)
-            .map(|(_, fault)| fault)
+    /// Counts from here, and breaks this write once.
+    pub fn arm(&self, fault: Option<(Point, Fault)>) {
+        let mut aim = self.aim.lock().unwrap();
+        self.struck.store(fault.is_none(), Ordering::SeqCst);
+        *aim = fault.map(|(point, fault)| (Aim::Point(point), fault));
+        self.writes.lock().unwrap().clear();
+        self.reads.lock().unwrap().clear();
+        self.counts.lock().unwrap().clear();
+    }
+
+    /// The writes so far, each told from the others.
+    pub fn points(&self) -> Vec<Point> {
+        let mut counts = BTreeMap::new();
+        let writes = self.writes.lock().unwrap();
+        let point = |write: &Write| {
+            let what = write.what();
+            let nth = counts.entry(what.clone()).or_insert(0);
+            *nth += 1;
+            Point { what, nth: *nth }
+        };
+        writes.iter().map(point).collect()
+    }
+
+    /// Takes down a write, and says what becomes of it.
+    fn next(&self, write: Write) -> Option<Fault> {
+        let aim = self.aim.lock().unwrap();
+        let what = write.what();
+        let mut writes = self.writes.lock().unwrap();
+        writes.push(write);
+        let mut counts = self.counts.lock().unwrap();
+        let nth = counts.entry(what.clone()).or_insert(0);
+        *nth += 1;
+        let (aim, fault) = aim.as_ref()?;
+        let hit = match aim {
+            Aim::Nth(chosen) => *chosen == writes.len(),
+            Aim::Point(point) => point.what == what && point.nth == *nth,
+        };
+        hit.then(|| {
+            self.struck.store(true, Ordering::SeqCst);
+            *fault
+        })
     }
 
     /// Whether the chosen write has come.
     pub fn has_struck(&self) -> bool {
-        self.fault
-            .is_none_or(|(chosen, _)| self.count.load(Ordering::SeqCst) >= chosen)
+        self.struck.load(Ordering::SeqCst)
     }
 }
 
@@ -148,12 +264,13 @@ where
             .expect("a whole body")
             .expect("a sound body");
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
-        plan.writes.lock().unwrap().push(Write {
+        let write = Write {
             method: parts.method.clone(),
             path,
             body,
-        });
-        let fault = plan.next();
+        };
+        let password = write.password();
+        let fault = plan.next(write);
         if fault == Some(Fault::CrashBefore) {
             plan.crashed.notify_one();
             return Box::pin(std::future::pending());
@@ -162,6 +279,12 @@ where
             return Box::pin(std::future::ready(Ok(refusal(code))));
         }
         let call = self.inner.call(Request::from_parts(parts, Body::from(bytes)));
+        let noted = plan.clone();
+        let call = call.inspect_ok(move |answer| {
+            if answer.status().is_success() {
+                noted.passwords.lock().unwrap().extend(password);
+            }
+        });
         Box::pin(async move { strike(fault, &plan, call).await })
     }
 }

@@ -1,385 +1,246 @@
-//! The operator's line against a real API server and its controllers, with a fault at every write. There are no
-//! nodes here: [`play_node`] does what the kubelet and the agent would do, so that the line reaches Ready.
+//! The operator's line against a real API server and its controllers, with every fault at every write of every
+//! scenario. The writes are found by a run without faults; the table is made from them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use dbclaim::api::protocol::{
-    Applied, Credentials, Initialized, MemberConfig, MemberPhase, Report, TlsReport, WriteTest,
-};
-use dbclaim::api::v1::DatabaseClaim;
-use dbclaim::certificate::{fingerprint, first};
-use dbclaim::controller::{self, Config};
-use dbclaim::render::Settings;
-use futures::StreamExt as _;
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
-};
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::client::ClientBuilder;
-use kube::{Api, Client, ResourceExt};
-use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::cluster::Suite;
-use crate::faults::{Fault, FaultLayer, Plan};
+use crate::faults::{Fault, Plan, Point};
+use crate::normal::{Objects, difference};
+use crate::scenarios::{End, Scenario};
+use crate::scene::{DEADLINE, Scene, identities, is_ready, until};
 
-const DEADLINE: Duration = Duration::from_secs(60);
-/// Name of the node on which Pods seem to run.
-const NODE: &str = "stage";
-/// Runs side by side.
-const SIDE_BY_SIDE: usize = 8;
+/// Runs side by side, of all scenarios together.
+static PLACES: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(10));
+/// What a controller does on its own account may spare the operator a write, now and then.
+const TRIES: usize = 4;
+/// How long a write is waited for before a run that is where it should be counts as one without it.
+const PATIENCE: Duration = Duration::from_secs(4);
 
-fn config(namespace: &str) -> Config {
-    Config {
-        settings: Settings {
-            agent_image: "agent.invalid/dbclaim:1".into(),
-            pull_secrets: vec![],
-        },
-        namespace: Some(namespace.to_owned()),
-        concurrency: 4,
-        pass_timeout: Duration::from_secs(10),
-        lifetimes: dbclaim::issue::Lifetimes::default(),
-    }
+/// Claims that are ready for a scenario, for the next run.
+type Pool = Mutex<Vec<Arc<Scene>>>;
+
+/// How one run has ended.
+enum Outcome {
+    /// As the run without faults.
+    Same,
+    /// The same, but the write to break did not come.
+    Missed,
+    Failed(String),
 }
 
-/// Runs an operator for one namespace, as a new process would: it remembers nothing.
-async fn operate(suite: &Suite, namespace: &str, plan: Arc<Plan>, stop: CancellationToken) {
-    let mut kube = suite.config();
-    kube.default_retry = false;
-    let client = ClientBuilder::try_from(kube)
-        .unwrap()
-        .with_layer(&FaultLayer(plan))
-        .build();
-    let config = config(namespace);
-    let context = Arc::new(controller::Context::new(&client, &config));
-    controller::run(client, config, context, stop).await;
-}
-
-/// An operator that dies where the plan says so, and is started again.
-async fn operate_through_crashes(suite: &Suite, namespace: &str, plan: Arc<Plan>, stop: CancellationToken) {
-    loop {
-        let life = stop.child_token();
-        tokio::select! {
-            () = operate(suite, namespace, plan.clone(), life.clone()) => return,
-            () = plan.crashed.notified() => life.cancel(),
-        }
-    }
-}
-
-/// One claim from nothing to Ready. Returns its objects, in a form that does not depend on the run.
-async fn bring_up(suite: &Suite, plan: Arc<Plan>) -> Result<BTreeMap<String, Value>, String> {
-    let namespace = suite.namespace("line").await;
-    let stop = CancellationToken::new();
-    let claim = json!({"apiVersion": "platform.acme.com/v1", "kind": "DatabaseClaim",
-        "metadata": {"name": "orders"},
-        "spec": {"engine": "postgres", "size": "small", "team": "checkout", "deletionPolicy": "Delete"}});
-    let claims: Api<DatabaseClaim> = Api::namespaced(suite.client.clone(), &namespace);
-    let claim = serde_json::from_value(claim).unwrap();
-    claims.create(&PostParams::default(), &claim).await.unwrap();
-    let ready = async {
-        wait_ready(&claims).await?;
-        settle(suite, &namespace, &plan).await
-    };
-    let result = tokio::select! {
-        () = operate_through_crashes(suite, &namespace, plan.clone(), stop.clone()) => Err("the operator ended".into()),
-        () = play_node(suite.client.clone(), &namespace) => Err("the node ended".into()),
-        result = ready => result,
-    };
-    stop.cancel();
-    result
-}
-
-pub async fn wait_ready(claims: &Api<DatabaseClaim>) -> Result<(), String> {
-    let started = Instant::now();
-    let mut pace = tokio::time::interval(Duration::from_millis(100));
-    loop {
-        pace.tick().await;
-        let claim = claims.get("orders").await.map_err(|error| error.to_string())?;
-        let conditions = claim.status.unwrap_or_default().conditions;
-        if conditions
-            .iter()
-            .any(|it| it.type_ == "Ready" && it.status == "True")
-        {
-            return Ok(());
-        }
-        if started.elapsed() > DEADLINE {
-            return Err(format!("not Ready within {DEADLINE:?}: {conditions:#?}"));
-        }
-    }
-}
-
-/// Waits until the chosen write has come and the objects stay as they are, and returns them.
-async fn settle(suite: &Suite, namespace: &str, plan: &Plan) -> Result<BTreeMap<String, Value>, String> {
-    let started = Instant::now();
-    let mut pace = tokio::time::interval(Duration::from_millis(300));
-    let mut before = BTreeMap::new();
-    loop {
-        pace.tick().await;
-        let now = objects(&suite.client, namespace).await;
-        if now == before && plan.has_struck() {
-            return one_password(&suite.client, namespace).await.map(|()| now);
-        }
-        if started.elapsed() > DEADLINE {
-            return Err(format!(
-                "no rest within {DEADLINE:?}; struck: {}",
-                plan.has_struck()
-            ));
-        }
-        before = now;
-    }
-}
-
-/// Applications have the password that the database has.
-async fn one_password(client: &Client, namespace: &str) -> Result<(), String> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let entry = async |name: &str, key: &str| {
-        let secret = secrets.get(name).await.map_err(|error| error.to_string())?;
-        let value = secret.data.and_then(|mut data| data.remove(key));
-        value
-            .map(|it| it.0)
-            .ok_or_else(|| format!("Secret {name} has no {key}"))
-    };
-    let admin: Credentials = serde_json::from_slice(&entry("orders-db-admin", "credentials.json").await?)
-        .map_err(|error| error.to_string())?;
-    let app = entry("orders-db-app", "password").await?;
-    if admin.password.as_bytes() == app {
-        Ok(())
-    } else {
-        Err("the two Secrets have different passwords".into())
-    }
-}
-
-/// The node that [`play_node`] binds Pods to; without it they would be collected as garbage.
-pub async fn set_stage(suite: &Suite) {
-    let nodes: Api<Node> = Api::all(suite.client.clone());
-    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
-    let applied = nodes
-        .patch(NODE, &PatchParams::apply("test"), &Patch::Apply(&node))
-        .await;
-    applied.expect("a node can be made");
-}
-
-/// What the kubelet and the agent would do: the Pod runs, the volume is initialised, the agent reports.
-pub async fn play_node(client: Client, namespace: &str) {
-    let mut pace = tokio::time::interval(Duration::from_millis(50));
-    loop {
-        pace.tick().await;
-        // Not there yet, or changed meanwhile: the next round sees.
-        let _ = play_round(&client, namespace).await;
-    }
-}
-
-async fn play_round(client: &Client, namespace: &str) -> Option<()> {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let pod = pods.get_opt("orders-db-1-0").await.ok()??;
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let config = maps.get("orders-db-config").await.ok()?;
-    let config: MemberConfig = serde_json::from_str(config.data?.get("member.json")?).ok()?;
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let secret = secrets.get("orders-db-admin").await.ok()?;
-    let secret = secret.data?;
-    let credentials: Credentials = serde_json::from_slice(&secret.get("credentials.json")?.0).ok()?;
-    let certificate = first(std::str::from_utf8(&secret.get("tls.crt")?.0).ok()?).ok()?;
-    let report = Report {
-        v: 1,
-        agent: "test".into(),
-        pod_uid: pod.uid()?,
-        phase: MemberPhase::Running,
-        trouble: None,
-        version: Some("17.5".into()),
-        initialized: Some(Initialized {
-            at: "2026-01-01T00:00:00Z".into(),
-            system_identifier: "7".into(),
-        }),
-        applied: Applied {
-            config: config.generation,
-            credentials: credentials.generation,
-        },
-        pending_restart: vec![],
-        write_test: Some(WriteTest {
-            ok: true,
-            message: None,
-        }),
-        disk_percent: Some(5),
-        tls: Some(TlsReport {
-            certificate: fingerprint(&certificate),
-            ca: fingerprint(&secret.get("ca.crt")?.0),
-            verified: true,
-            ..TlsReport::default()
-        }),
-    };
-    let report = serde_json::to_string(&report).ok()?;
-    let live = maps.get("orders-db-1-report").await.ok()?;
-    if live.annotations().get("platform.acme.com/report") != Some(&report) {
-        let patch = json!({"metadata": {"annotations": {"platform.acme.com/report": report}}});
-        let agent = PatchParams {
-            field_manager: Some("dbclaim-agent".into()),
-            ..PatchParams::default()
-        };
-        maps.patch("orders-db-1-report", &agent, &Patch::Merge(patch))
-            .await
-            .ok()?;
-    }
-    if pod.spec.and_then(|it| it.node_name).is_none() {
-        let target = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "orders-db-1-0"},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": NODE}});
-        pods.create_subresource::<Value, Value>("binding", "orders-db-1-0", &PostParams::default(), &target)
-            .await
-            .ok()?;
-    }
-    if pod.status.and_then(|it| it.pod_ip).is_none() {
-        let status = json!({"status": {"phase": "Running", "podIP": "10.1.1.1", "podIPs": [{"ip": "10.1.1.1"}],
-            "conditions": [{"type": "Ready", "status": "True"}]}});
-        pods.patch_status("orders-db-1-0", &PatchParams::default(), &Patch::Merge(status))
-            .await
-            .ok()?;
-    }
-    Some(())
-}
-
-/// Every object of the claim, without what differs from run to run.
-async fn objects(client: &Client, namespace: &str) -> BTreeMap<String, Value> {
-    let ours = ListParams::default().labels("platform.acme.com/claim=orders");
-    let mut found = BTreeMap::new();
-    macro_rules! add {
-        ($($kind:ty),*) => {$(
-            let api: Api<$kind> = Api::namespaced(client.clone(), namespace);
-            for object in api.list(&ours).await.map(|list| list.items).unwrap_or_default() {
-                let name = format!("{} {}", stringify!($kind), object.name_any());
-                found.insert(name, normal(serde_json::to_value(object).unwrap(), namespace));
-            }
-        )*};
-    }
-    add!(
-        StatefulSet,
-        PersistentVolumeClaim,
-        Service,
-        ConfigMap,
-        Secret,
-        ServiceAccount,
-        Role,
-        RoleBinding
-    );
-    let claims: Api<DatabaseClaim> = Api::namespaced(client.clone(), namespace);
-    if let Ok(claim) = claims.get("orders").await {
-        found.insert(
-            "DatabaseClaim orders".into(),
-            normal(serde_json::to_value(claim).unwrap(), namespace),
-        );
-    }
-    found
-}
-
-/// Replaces identities, versions, times, hashes and passwords by what they have in common.
-fn normal(mut object: Value, namespace: &str) -> Value {
-    let metadata = object["metadata"].as_object_mut().unwrap();
-    for key in [
-        "uid",
-        "resourceVersion",
-        "creationTimestamp",
-        "managedFields",
-        "generation",
-    ] {
-        metadata.remove(key);
-    }
-    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-        annotations.remove("platform.acme.com/applied");
-        for key in ["platform.acme.com/identity", "platform.acme.com/report"] {
-            // These hold UIDs; that they are there and whole is what counts.
-            if let Some(text) = annotations.get(key).and_then(Value::as_str) {
-                let whole: Value = serde_json::from_str(text).unwrap();
-                let keys: Vec<_> = whole.as_object().unwrap().keys().cloned().collect();
-                annotations.insert(key.into(), json!(keys));
-            }
-        }
-    }
-    for owner in metadata
-        .get_mut("ownerReferences")
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-    {
-        owner["uid"] = json!("…");
-    }
-    if object["data"].is_object() {
-        for (_, value) in object["data"].as_object_mut().unwrap() {
-            *value = json!("…");
-        }
-    }
-    for key in ["clusterIP", "clusterIPs"] {
-        if object["spec"][key] != json!("None") && object["spec"].get(key).is_some() {
-            object["spec"][key] = json!("…");
-        }
-    }
-    object.as_object_mut().unwrap().remove("secrets");
-    for condition in object["status"]["conditions"]
-        .as_array_mut()
-        .into_iter()
-        .flatten()
-    {
-        condition["lastTransitionTime"] = json!("…");
-    }
-    serde_json::from_str(&object.to_string().replace(namespace, "NAMESPACE")).unwrap()
-}
-
-/// At every write of creating a claim, every fault: each run ends in the same objects.
-pub async fn every_fault_at_every_write_ends_in_the_same_claim(suite: &Suite) {
-    set_stage(suite).await;
-    let reference = Plan::new(None);
-    let expected = bring_up(suite, reference.clone())
+/// At every write of a scenario, every fault: each run ends in the same objects.
+pub async fn every_fault_at_every_write(suite: &Suite, scenario: &Scenario) {
+    let pool = Pool::default();
+    let (expected, points) = record(suite, scenario, &pool)
         .await
-        .expect("a run without faults");
-    let writes = reference.writes.lock().unwrap().clone();
-    let runs = (1..=writes.len()).flat_map(|nth| Fault::ALL.map(|fault| (nth, fault)));
-    let run = |(nth, fault): (usize, Fault)| {
-        let expected = &expected;
-        async move {
-            let plan = Plan::new(Some((nth, fault)));
-            let outcome = match bring_up(suite, plan.clone()).await {
-                Ok(objects) if objects == *expected => rules(&plan),
-                Ok(objects) => Err(difference(expected, &objects)),
-                Err(error) => Err(error),
-            };
-            (nth, fault, outcome)
-        }
+        .unwrap_or_else(|error| panic!("{}, without faults: {error}", scenario.name));
+    let cells = points
+        .iter()
+        .flat_map(|point| Fault::ALL.map(|fault| (point.clone(), fault)));
+    let cell = async |(point, fault): (Point, Fault)| {
+        let outcome = tries(suite, scenario, &pool, &expected, (&point, fault)).await;
+        ((point, fault), outcome)
     };
-    let done: Vec<_> = futures::stream::iter(runs.map(run))
-        .buffer_unordered(SIDE_BY_SIDE)
-        .collect()
-        .await;
-    let mut failures = Vec::new();
-    for (index, write) in writes.iter().enumerate() {
-        let bad =
-            |(nth, _, outcome): &&(usize, Fault, Result<(), String>)| *nth == index + 1 && outcome.is_err();
-        let broken = done.iter().filter(bad).count();
-        let path = write.path.split('?').next().unwrap_or_default();
-        println!(
-            "{:>2}. {} {path}: {} of {} faults survived",
-            index + 1,
-            write.method,
-            Fault::ALL.len() - broken,
-            Fault::ALL.len()
-        );
-    }
-    failures.extend(done.into_iter().filter_map(|(nth, fault, outcome)| {
-        outcome
-            .err()
-            .map(|error| format!("{fault:?} at write {nth}: {error}"))
-    }));
+    let cells = cells.map(cell);
+    let done: BTreeMap<(Point, Fault), Result<(), String>> =
+        futures::future::join_all(cells).await.into_iter().collect();
+    println!("{}", table(scenario, &points, &done));
+    let failures: Vec<_> = done
+        .iter()
+        .filter_map(|((point, fault), outcome)| {
+            let error = outcome.as_ref().err()?;
+            Some(format!("{fault} at {point}: {error}"))
+        })
+        .collect();
     assert!(
         failures.is_empty(),
-        "{} runs failed:\n{}",
+        "{} of {} runs failed:\n{}",
         failures.len(),
+        done.len(),
         failures.join("\n")
     );
 }
 
+/// One row per write, one column per fault.
+fn table(
+    scenario: &Scenario,
+    points: &[Point],
+    done: &BTreeMap<(Point, Fault), Result<(), String>>,
+) -> String {
+    let mut text = format!("\n{:<58}", format!("{}: {} writes", scenario.name, points.len()));
+    for fault in Fault::ALL {
+        let _ = write!(text, " {:>13}", fault.to_string());
+    }
+    for (number, point) in points.iter().enumerate() {
+        let _ = write!(text, "\n{:>3}. {point:<53}", number + 1);
+        for fault in Fault::ALL {
+            let survived = done[&(point.clone(), fault)].is_ok();
+            let _ = write!(text, " {:>13}", if survived { "same" } else { "DIFFERENT" });
+        }
+    }
+    text
+}
+
+/// The run without faults: where it ends, and what it writes.
+async fn record(suite: &Suite, scenario: &Scenario, pool: &Pool) -> Result<(Objects, Vec<Point>), String> {
+    let _place = PLACES.acquire().await;
+    let scene = ready(suite, scenario, pool).await?;
+    let (before, uids) = before(&scene).await;
+    scene.plan.arm(None);
+    (scenario.act)(scene.clone()).await;
+    until("the end", async || ended(scenario, &scene, &before).await).await?;
+    let objects = scene.rest().await?;
+    ended(scenario, &scene, &before).await?;
+    sound(scenario, &scene, &uids).await?;
+    let points = scene.plan.points();
+    give_back(scenario, pool, scene).await;
+    Ok((objects, points))
+}
+
+/// Breaks one write, until it has come.
+async fn tries(
+    suite: &Suite,
+    scenario: &Scenario,
+    pool: &Pool,
+    expected: &Objects,
+    (point, fault): (&Point, Fault),
+) -> Result<(), String> {
+    for _ in 0..TRIES {
+        match run(suite, scenario, pool, expected, (point, fault)).await {
+            Outcome::Same => return Ok(()),
+            Outcome::Failed(error) => return Err(error),
+            Outcome::Missed => {}
+        }
+    }
+    Err(format!("the write did not come in {TRIES} runs"))
+}
+
+async fn run(
+    suite: &Suite,
+    scenario: &Scenario,
+    pool: &Pool,
+    expected: &Objects,
+    (point, fault): (&Point, Fault),
+) -> Outcome {
+    let _place = PLACES.acquire().await;
+    let scene = match ready(suite, scenario, pool).await {
+        Ok(scene) => scene,
+        Err(error) => return Outcome::Failed(format!("before the act: {error}")),
+    };
+    let (_, uids) = before(&scene).await;
+    scene.plan.arm(Some((point.clone(), fault)));
+    (scenario.act)(scene.clone()).await;
+    let missed = match arrives(&scene, expected).await {
+        Ok(struck) => !struck,
+        Err(error) => return Outcome::Failed(error),
+    };
+    if let Err(error) = sound(scenario, &scene, &uids).await {
+        return Outcome::Failed(error);
+    }
+    give_back(scenario, pool, scene).await;
+    if missed { Outcome::Missed } else { Outcome::Same }
+}
+
+/// Waits until the objects are as expected and stay so; says whether the write to break has come.
+async fn arrives(scene: &Scene, expected: &Objects) -> Result<bool, String> {
+    let started = Instant::now();
+    let mut pace = tokio::time::interval(Duration::from_millis(50));
+    let mut looks = 0;
+    loop {
+        // Before that, looking would only cost.
+        while !scene.plan.has_struck() && started.elapsed() < PATIENCE {
+            pace.tick().await;
+        }
+        scene.quiet().await?;
+        let struck = scene.plan.has_struck();
+        let (_, found) = scene.objects().await;
+        looks = if found == *expected { looks + 1 } else { 0 };
+        if looks > 1 {
+            return Ok(struck);
+        }
+        if started.elapsed() > DEADLINE {
+            return Err(format!(
+                "not the same objects within {DEADLINE:?}; {}",
+                difference(expected, &found)
+            ));
+        }
+    }
+}
+
+/// A claim that is Ready and at rest, or an empty namespace where the act creates it.
+async fn ready(suite: &Suite, scenario: &Scenario, pool: &Pool) -> Result<Arc<Scene>, String> {
+    if let Some(scene) = pool.lock().await.pop() {
+        return Ok(scene);
+    }
+    let scene = Scene::open(suite).await;
+    if let Some(spec) = scenario.spec {
+        scene.create(spec()).await;
+        scene.ready().await?;
+        scene.rest().await?;
+    }
+    Ok(scene)
+}
+
+async fn give_back(scenario: &Scenario, pool: &Pool, scene: Arc<Scene>) {
+    if scenario.again {
+        pool.lock().await.push(scene);
+    }
+}
+
+async fn before(scene: &Scene) -> (Objects, BTreeMap<String, String>) {
+    let (raw, normal) = scene.objects().await;
+    (normal, identities(&raw))
+}
+
+/// Whether the scenario without faults is over, and ended well.
+async fn ended(scenario: &Scenario, scene: &Scene, before: &Objects) -> Result<(), String> {
+    let (raw, normal) = scene.objects().await;
+    let kinds = |kinds: &[&str]| {
+        raw.keys()
+            .all(|name| kinds.iter().any(|kind| name.starts_with(kind)))
+    };
+    let claim = raw.get("DatabaseClaim orders");
+    let whole = raw.len() == 15 && claim.is_some_and(is_ready) && raw.contains_key("Pod orders-db-1-0");
+    let well = match scenario.end {
+        End::Serves(holds) => whole && holds(&normal),
+        End::Heals => whole && normal == *before && !scene.plan.writes.lock().unwrap().is_empty(),
+        End::Retains => {
+            identities(&raw).len() == 3
+                && kinds(&["PersistentVolumeClaim", "Secret", "ConfigMap orders-db-a"])
+        }
+        End::Gone => raw.is_empty(),
+    };
+    well.then_some(()).ok_or_else(|| format!("{normal:#?}"))
+}
+
+/// What must hold of every run: nothing that holds data was lost or made anew, there was one password, and no
+/// request was one that may never be.
+async fn sound(scenario: &Scenario, scene: &Scene, before: &BTreeMap<String, String>) -> Result<(), String> {
+    rules(&scene.plan, matches!(scenario.end, End::Gone))?;
+    if matches!(scenario.end, End::Gone) {
+        return Ok(());
+    }
+    scene.one_password().await?;
+    let (raw, _) = scene.objects().await;
+    let now = identities(&raw);
+    for (name, uid) in before
+        .iter()
+        .filter(|(name, _)| !scenario.loses.contains(&name.as_str()))
+    {
+        if now.get(name) != Some(uid) {
+            return Err(format!("{name} is not the one that was there before"));
+        }
+    }
+    Ok(())
+}
+
 /// What no request may ever be.
-fn rules(plan: &Plan) -> Result<(), String> {
+fn rules(plan: &Plan, may_delete: bool) -> Result<(), String> {
     for read in plan.reads.lock().unwrap().iter() {
         let path = read.split('?').next().unwrap_or_default();
         if path.ends_with("/secrets") {
@@ -388,7 +249,7 @@ fn rules(plan: &Plan) -> Result<(), String> {
     }
     for write in plan.writes.lock().unwrap().iter() {
         let names_uid = match write.method.as_str() {
-            "PATCH" => write.body["metadata"]["uid"].is_string(),
+            "PATCH" => write.body["metadata"]["uid"].is_string() || write.path.contains("/events/"),
             "DELETE" => write.body["preconditions"]["uid"].is_string(),
             _ => true,
         };
@@ -398,21 +259,9 @@ fn rules(plan: &Plan) -> Result<(), String> {
                 write.method, write.path
             ));
         }
-    }
-    Ok(())
-}
-
-fn difference(expected: &BTreeMap<String, Value>, found: &BTreeMap<String, Value>) -> String {
-    for (name, value) in expected {
-        match found.get(name) {
-            None => return format!("{name} is missing"),
-            Some(other) if other != value => return format!("{name} is\n{other}\ninstead of\n{value}"),
-            Some(_) => {}
+        if write.method == "DELETE" && !may_delete {
+            return Err(format!("the operator deleted {}", write.path));
         }
     }
-    let more: Vec<_> = found
-        .keys()
-        .filter(|name| !expected.contains_key(*name))
-        .collect();
-    format!("there is too much: {more:?}")
+    Ok(())
 }

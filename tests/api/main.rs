@@ -11,10 +11,16 @@
 mod cluster;
 mod exposition;
 mod faults;
+mod grants;
 mod lease;
 mod line;
+mod normal;
+mod program;
 mod rights;
+mod scenarios;
+mod scene;
 mod schema;
+mod stage;
 mod telemetry;
 
 use std::process::ExitCode;
@@ -63,7 +69,7 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
             })),*]
         };
     }
-    tests![
+    let mut trials = tests![
         schema::wrong_claims_are_refused_with_words_that_help,
         schema::names_that_do_not_fit_are_refused,
         schema::unknown_fields_are_refused_under_strict_validation,
@@ -73,7 +79,6 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         schema::storage_is_not_lowered_below_what_the_volume_has,
         schema::a_version_is_bound_to_what_has_run,
         schema::every_field_is_documented,
-        line::every_fault_at_every_write_ends_in_the_same_claim,
         telemetry::a_claim_on_its_way_to_ready_is_seen_everywhere_and_its_password_nowhere,
         lease::there_is_one_holder_at_any_time,
         lease::a_released_lease_is_taken_at_once,
@@ -84,13 +89,25 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         lease::a_deleted_lease_is_not_taken_before_its_term_is_over,
         lease::a_standby_is_ready_and_writes_nothing_until_it_leads,
         lease::a_leader_whose_lease_ran_out_writes_nothing,
+        grants::what_is_granted_is_what_is_used,
         rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
-    ]
+    ];
+    trials.extend(scenarios::ALL.iter().map(|scenario| {
+        let name = format!("line::every_fault_at_every_write::{}", scenario.name);
+        trial(&name, bench.cloned(), move |suite| {
+            Box::pin(async move { line::every_fault_at_every_write(&suite, scenario).await })
+        })
+    }));
+    trials
 }
 
-type Test = fn(Arc<Suite>) -> futures::future::BoxFuture<'static, ()>;
+type Future = futures::future::LocalBoxFuture<'static, ()>;
 
-fn trial(name: &str, bench: Option<Bench>, test: Test) -> Trial {
+fn trial(
+    name: &str,
+    bench: Option<Bench>,
+    test: impl FnOnce(Arc<Suite>) -> Future + Send + 'static,
+) -> Trial {
     Trial::test(name, move || {
         let Some((runtime, suite)) = bench else {
             return Ok(());

@@ -121,7 +121,7 @@ pub async fn the_smallest_claim_gets_the_constant_defaults(suite: &Suite) {
 pub async fn null_means_absent(suite: &Suite) {
     let api = api(&suite.client, &suite.namespace("schema-null").await);
     let null = json!({"version": null, "storage": null, "storageClassName": null, "database": null,
-        "username": null, "deletionPolicy": null, "parameters": null, "hibernated": null, "paused": null});
+        "username": null, "deletionPolicy": null, "parameters": null, "extensions": null, "hibernated": null, "paused": null});
     let with_null = create(&api, &claim("orders", &null)).await.unwrap();
     let without = create(&api, &claim("bills", &json!({}))).await.unwrap();
     assert_eq!(with_null.data["spec"], without.data["spec"]);

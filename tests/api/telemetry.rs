@@ -29,7 +29,8 @@ use tokio::process::{Child, Command};
 
 use crate::cluster::Suite;
 use crate::exposition::{self, Exposition};
-use crate::line;
+use crate::scene::wait_ready;
+use crate::stage;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -170,7 +171,7 @@ fn forms(password: &str) -> Vec<String> {
 /// From nothing to Ready.
 pub async fn a_claim_on_its_way_to_ready_is_seen_everywhere_and_its_password_nowhere(suite: &Suite) {
     exposition::is_strict();
-    line::set_stage(suite).await;
+    stage::set_stage(suite).await;
     let namespace = suite.namespace("telemetry").await;
     let (receiver, address, receiving) = Receiver::start().await;
     let operator = Operator::start(suite, &namespace, address).await;
@@ -180,7 +181,7 @@ pub async fn a_claim_on_its_way_to_ready_is_seen_everywhere_and_its_password_now
         "spec": {"engine": "postgres", "size": "small", "team": "checkout", "deletionPolicy": "Retain"}});
     let claim = serde_json::from_value(claim).unwrap();
     claims.create(&PostParams::default(), &claim).await.unwrap();
-    let node = line::play_node(suite.client.clone(), &namespace);
+    let node = stage::play_node(suite.client.clone(), &namespace);
     let (shown, secrets, status) = tokio::select! {
         seen = through_trouble(suite, &namespace, &claims, &operator) => seen,
         () = node => unreachable!("the node never ends"),
@@ -229,7 +230,7 @@ async fn through_trouble(
     claims: &Api<DatabaseClaim>,
     operator: &Operator,
 ) -> (String, [Secret; 2], String) {
-    line::wait_ready(claims).await.expect("the claim becomes Ready");
+    wait_ready(claims).await.expect("the claim becomes Ready");
     let shown = wait_for_page(operator, |page| {
         page.sum("dbclaim_claims", &[("phase", "Ready")]) > 0.0
     })

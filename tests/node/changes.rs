@@ -8,6 +8,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::audit;
+use crate::engines::{Engine, Facts, Parameter};
 use crate::world::{Scene, eventually};
 
 const POD: &str = "orders-db-1-0";
@@ -82,6 +83,7 @@ pub async fn a_restart_that_is_asked_for_happens_once(scene: Scene) {
 
 /// More memory reaches the Pod and the engine's settings with one clean restart.
 pub async fn another_size_is_in_force_after_one_restart(scene: Scene) {
+    let _room = scene.world.room.lock().await;
     let before = serving(&scene).await;
     let from = audit::end(&scene.world);
     patch(&scene, json!({"spec": {"size": "medium"}})).await;
@@ -99,11 +101,15 @@ pub async fn another_size_is_in_force_after_one_restart(scene: Scene) {
 /// A version whose image does not exist is named, and set back without a trace.
 pub async fn a_version_without_an_image_is_named_and_taken_back(scene: Scene) {
     let before = serving(&scene).await;
-    patch(&scene, json!({"spec": {"version": "17.99"}})).await;
+    patch(
+        &scene,
+        json!({"spec": {"version": scene.engine.facts().missing_version}}),
+    )
+    .await;
     let said = scene
         .condition("orders", "Ready", "False", "ImagePullFailed")
         .await;
-    assert!(said.contains("17.99"), "{said}");
+    assert!(said.contains(scene.engine.facts().missing_version), "{said}");
     patch(&scene, json!({"spec": {"version": null}})).await;
     served_by_another(&scene, &before).await;
 }
@@ -126,44 +132,93 @@ pub async fn a_hibernated_claim_has_no_pod_and_wakes_with_its_data(scene: Scene)
     assert_eq!(restarts(&scene, quiet), 0, "nothing was deleted to wake it");
 }
 
-async fn setting(scene: &Scene, name: &str) -> String {
+async fn setting(scene: &Scene, parameter: &Parameter) -> String {
     let client = scene.connect("orders").await;
-    let row = client.query_one(&format!("SHOW {name}"), &[]).await.unwrap();
-    row.get(0)
+    client.column(parameter.query).await.unwrap().remove(0)
 }
 
 /// What can change while the engine runs is in force at once; the rest waits, is listed, and comes with a restart.
 pub async fn parameters_are_in_force_at_once_or_wait_for_a_restart(scene: Scene) {
+    let Facts {
+        live,
+        waiting,
+        kept_back,
+        ..
+    } = scene.engine.facts();
     let before = serving(&scene).await;
-    patch(
-        &scene,
-        json!({"spec": {"parameters": {"work_mem": "7MB", "max_connections": "61"}}}),
-    )
-    .await;
+    let parameters = json!({live.name: live.value, waiting.name: waiting.value});
+    patch(&scene, json!({"spec": {"parameters": parameters}})).await;
     let said = scene
         .condition("orders", "UpdatePending", "True", "RestartNeeded")
         .await;
-    assert!(said.contains("max_connections"), "{said}");
-    assert_eq!(setting(&scene, "work_mem").await, "7MB");
-    assert_ne!(setting(&scene, "max_connections").await, "61");
+    assert!(said.contains(waiting.name), "{said}");
+    assert_eq!(setting(&scene, live).await, live.says);
+    assert_ne!(setting(&scene, waiting).await, waiting.says);
     assert_eq!(uid(&scene).await, before, "nobody asked for a restart");
     let status = scene.claim("orders").await.status.unwrap();
-    assert_eq!(status.members[0].pending_restart, ["max_connections"]);
+    assert_eq!(status.members[0].pending_restart, [waiting.name]);
     patch(
         &scene,
         json!({"metadata": {"annotations": {key::RESTART: "now"}}}),
     )
     .await;
     served_by_another(&scene, &before).await;
-    assert_eq!(setting(&scene, "max_connections").await, "61");
+    assert_eq!(setting(&scene, waiting).await, waiting.says);
     scene
         .condition("orders", "UpdatePending", "False", "UpToDate")
         .await;
     // What is wrong is refused by name, and what runs goes on.
-    patch(&scene, json!({"spec": {"parameters": {"fsync": "off"}}})).await;
+    let (name, value) = kept_back;
+    patch(&scene, json!({"spec": {"parameters": {*name: value}}})).await;
     let said = scene.condition("orders", "Accepted", "False", "Invalid").await;
-    assert!(said.contains("spec.parameters.fsync cannot be set"), "{said}");
+    assert!(
+        said.contains(&format!("spec.parameters.{name} cannot be set")),
+        "{said}"
+    );
     assert_eq!(scene.rows("orders").await, ["kept"]);
     patch(&scene, json!({"spec": {"parameters": null}})).await;
     scene.ready("orders").await;
+}
+
+/// Extensions are there for the application, made where it cannot have put anything; one that needs its library
+/// loaded waits for a restart. An engine that has none says so.
+pub async fn extensions_are_created_and_those_to_be_preloaded_wait(scene: Scene) {
+    let before = serving(&scene).await;
+    patch(&scene, json!({"spec": {"extensions": ["pg_trgm", "uuid-ossp"]}})).await;
+    if let Engine::Mysql = scene.engine {
+        let said = scene.condition("orders", "Accepted", "False", "Invalid").await;
+        assert!(said.contains("none for this engine"), "{said}");
+        return;
+    }
+    let similar = "SELECT similarity('claim', 'claims')::text";
+    eventually("pg_trgm on the search path", || async {
+        let client = scene.connect("orders").await;
+        client
+            .column(similar)
+            .await
+            .map(drop)
+            .map_err(|error| format!("{error:#}"))
+    })
+    .await;
+    let preloaded = json!({"spec": {"extensions": ["pg_trgm", "pg_stat_statements"]}});
+    patch(&scene, preloaded).await;
+    let said = scene
+        .condition("orders", "UpdatePending", "True", "RestartNeeded")
+        .await;
+    assert!(said.contains("shared_preload_libraries"), "{said}");
+    assert_eq!(uid(&scene).await, before);
+    patch(
+        &scene,
+        json!({"metadata": {"annotations": {key::RESTART: "now"}}}),
+    )
+    .await;
+    served_by_another(&scene, &before).await;
+    let client = scene.connect("orders").await;
+    client
+        .column("SELECT count(*)::text FROM pg_stat_statements")
+        .await
+        .unwrap();
+    let kept = "SELECT extname::text FROM pg_extension WHERE extname = 'uuid-ossp'";
+    let kept = client.column(kept).await.unwrap();
+    assert_eq!(kept, ["uuid-ossp"], "what is taken off the list stays");
 }

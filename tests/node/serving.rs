@@ -6,6 +6,8 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
+use crate::binding::Binding;
+use crate::engines::Engine;
 use crate::world::{Scene, eventually};
 use crate::{audit, processes};
 
@@ -19,44 +21,68 @@ pub async fn a_client_needs_nothing_but_the_secret(scene: Scene) {
     assert_eq!(scene.rows("orders").await, ["first"]);
     let (binding, _) = scene.binding("orders").await;
     let host = format!("orders-db.{}.svc.cluster.local", scene.namespace);
+    let facts = scene.engine.facts();
+    let (type_, port) = (facts.binding_type, facts.port.to_string());
     for (key, value) in [
-        ("type", "postgresql"),
+        ("type", type_),
         ("provider", "dbclaim"),
         ("host", &host),
-        ("port", "5432"),
+        ("port", &port),
         ("database", "shop"),
         ("username", "clerk"),
     ] {
         assert_eq!(binding.get(key).unwrap(), value, "{key}");
     }
     let password = binding.get("password").unwrap();
-    let jdbc = format!("jdbc:postgresql://{host}:5432/shop?user=clerk&password={password}&sslmode=require");
+    let jdbc = format!(
+        "jdbc:{type_}://{host}:{port}/shop?user=clerk&password={password}&{}",
+        facts.jdbc_option
+    );
     assert_eq!(binding.get("jdbc-uri").unwrap(), jdbc);
     let claim = scene.claim("orders").await;
     let status = claim.status.unwrap();
     assert_eq!(status.binding.unwrap().name, "orders-db-app");
-    assert_eq!(status.endpoints.unwrap().read_write, format!("{host}:5432"));
+    assert_eq!(status.endpoints.unwrap().read_write, format!("{host}:{port}"));
     let client = scene.connect("orders").await;
-    let setting = |name: &'static str| {
-        let client = &client;
-        async move {
-            client
-                .query_one(&format!("SHOW {name}"), &[])
-                .await
-                .unwrap()
-                .get::<_, String>(0)
-        }
-    };
-    for (name, value) in [
-        ("server_encoding", "UTF8"),
-        ("data_checksums", "on"),
-        ("wal_level", "logical"),
-        ("wal_log_hints", "on"),
-        ("password_encryption", "scram-sha-256"),
-        ("fsync", "on"),
-    ] {
-        assert_eq!(setting(name).await, value, "{name}");
+    for (query, value) in facts.decided {
+        assert_eq!(client.column(query).await.unwrap(), [*value], "{query}");
     }
+    own_client(&scene, &binding).await;
+}
+
+/// The engine's own client, run where there is one, with nothing but the Secret.
+async fn own_client(scene: &Scene, binding: &Binding) {
+    let get = |key| binding.get(key).unwrap().to_owned();
+    let query = "SELECT entry FROM kept";
+    let client = match scene.engine {
+        Engine::Postgres => vec!["psql".into(), "-At".into(), get("uri"), "-c".into(), query.into()],
+        Engine::Mysql => vec![
+            "mysql".into(),
+            format!("--host={}", get("host")),
+            format!("--port={}", get("port")),
+            format!("--user={}", get("username")),
+            format!("--password={}", get("password")),
+            "--batch".into(),
+            "--skip-column-names".into(),
+            format!("--execute={query}"),
+            get("database"),
+        ],
+    };
+    let cluster = &scene.world.stage.cluster;
+    let mut kubectl = tokio::process::Command::new(cluster.program("kubectl"));
+    kubectl
+        .arg("--kubeconfig")
+        .arg(cluster.kubeconfig())
+        .args(["-n", &scene.namespace, "exec", "orders-db-1-0", "--"])
+        .args(client);
+    let output = kubectl.output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(
+        said.trim(),
+        "first",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// What every database Pod carries beside its database.

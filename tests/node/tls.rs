@@ -1,31 +1,16 @@
 //! TLS on the way to the database: who is let in, who is believed, and how certificates change under way.
 
-use std::net::IpAddr;
-
 use devcluster::Progress;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use tokio_postgres::config::SslMode;
 
-use crate::binding::Binding;
-use crate::world::{Scene, eventually};
+use crate::world::{Scene, World, eventually};
 
 const POD: &str = "orders-db-1-0";
 /// Seconds that certificates live while they are watched being renewed.
 const LIFE: u64 = 90;
-
-/// The same client without TLS.
-async fn plaintext(binding: &Binding, address: IpAddr) -> Result<String, String> {
-    let mut config: tokio_postgres::Config = binding.get("uri").unwrap().parse().unwrap();
-    config.ssl_mode(SslMode::Disable).hostaddr(address);
-    let connected = config.connect(tokio_postgres::NoTls).await;
-    let (client, connection) = connected.map_err(|error| format!("{error:?}"))?;
-    tokio::spawn(connection);
-    let row = client.query_one("SELECT 'served'", &[]).await;
-    row.map(|row| row.get(0)).map_err(|error| error.to_string())
-}
 
 async fn require(scene: &Scene, required: bool) {
     scene
@@ -75,29 +60,33 @@ pub async fn a_client_verifies_and_plaintext_is_refused_until_it_is_allowed(scen
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
     let before = uid(&scene).await;
+    let (engine, facts) = (scene.engine, scene.engine.facts());
     let client = scene.connect("orders").await;
-    let version = "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
-    let row = client.query_one(version, &[]).await.unwrap();
-    assert_eq!(row.get::<_, String>(0), "TLSv1.3");
+    assert_eq!(client.column(facts.tls).await.unwrap(), ["TLSv1.3"]);
     let (binding, address) = scene.binding("orders").await;
-    assert!(binding.get("uri").unwrap().ends_with("?sslmode=require"));
     let member = format!("{POD}.orders-db-members.{}.svc.cluster.local", scene.namespace);
     let reached = scene.world.stage.cluster.resolve(&member).await.unwrap();
-    binding.connect_as(&member, reached, 5432).await.unwrap();
-    let stranger = binding.connect_as("bills-db", address, 5432).await.err().unwrap();
-    assert!(
-        format!("{stranger:?}").contains("not valid for name"),
-        "{stranger:?}"
-    );
-    let refused = plaintext(&binding, address).await.unwrap_err();
-    assert!(refused.contains("no encryption"), "{refused}");
+    engine.connect_as(&member, &binding, reached).await.unwrap();
+    let stranger = engine
+        .connect_as("bills-db", &binding, address)
+        .await
+        .err()
+        .unwrap();
+    let words = format!("{stranger:?}").to_lowercase().replace(' ', "");
+    assert!(words.contains("notvalidforname"), "{stranger:?}");
+    let plainly = || async {
+        let client = engine.connect_plainly(&binding, address).await;
+        client.map(drop).map_err(|error| format!("{error:?}"))
+    };
+    let refused = plainly().await.unwrap_err();
+    assert!(refused.contains(facts.plaintext_refused), "{refused}");
     require(&scene, false).await;
-    eventually("plaintext is let in", || plaintext(&binding, address)).await;
-    binding.connect(address, 5432).await.unwrap();
+    eventually("plaintext is let in", plainly).await;
+    engine.connect(&binding, address).await.unwrap();
     require(&scene, true).await;
     eventually("plaintext is refused again", || async {
-        match plaintext(&binding, address).await {
-            Err(refused) if refused.contains("no encryption") => Ok(()),
+        match plainly().await {
+            Err(refused) if refused.contains(facts.plaintext_refused) => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
@@ -109,9 +98,10 @@ pub async fn a_client_verifies_and_plaintext_is_refused_until_it_is_allowed(scen
 /// A short life, watched from the outside: the certificate is renewed, then its authority is replaced. A session
 /// stays open all the time, new ones verify with what the Secret said before or says now, nothing is restarted.
 pub async fn certificates_are_renewed_while_a_session_stays_open(scene: Scene) {
-    let world = scene.world.clone();
+    let (world, engine) = (scene.world.clone(), scene.engine);
     let _alone = world.operator.write().await;
-    let lives = json!({"certificates": {"lifetime": LIFE, "authorityLifetime": 4 * LIFE}});
+    let mut lives = World::values();
+    lives["certificates"] = json!({"lifetime": LIFE, "authorityLifetime": 4 * LIFE});
     world.stage.install(Progress::Stderr, &lives).await.unwrap();
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
@@ -123,8 +113,8 @@ pub async fn certificates_are_renewed_while_a_session_stays_open(scene: Scene) {
         .unwrap()
         .to_owned();
     let second = another_certificate(&scene, &first).await;
-    first_binding
-        .connect(address, 5432)
+    engine
+        .connect(&first_binding, address)
         .await
         .expect("the authority is the same");
     // Its key is lost: another authority joins, and signs when applications had time to learn of it.
@@ -146,7 +136,8 @@ pub async fn certificates_are_renewed_while_a_session_stays_open(scene: Scene) {
     .await;
     let (both, _) = scene.binding("orders").await;
     another_certificate(&scene, &second).await;
-    both.connect(address, 5432)
+    engine
+        .connect(&both, address)
         .await
         .expect("who knows both believes either");
     eventually("the former authority is gone", || async {
@@ -155,13 +146,17 @@ pub async fn certificates_are_renewed_while_a_session_stays_open(scene: Scene) {
     })
     .await;
     scene.connect("orders").await;
-    let former = first_binding.connect(address, 5432).await;
+    let former = engine.connect(&first_binding, address).await;
     assert!(former.is_err(), "the former authority alone");
     session
-        .query_one("SELECT 1", &[])
+        .column("SELECT CONCAT(1, '')")
         .await
         .expect("the session stays open");
     assert_eq!(uid(&scene).await, before, "the Pod was restarted");
-    world.stage.install(Progress::Stderr, &Value::Null).await.unwrap();
+    world
+        .stage
+        .install(Progress::Stderr, &World::values())
+        .await
+        .unwrap();
     scene.ready("orders").await;
 }

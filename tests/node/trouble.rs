@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::audit;
 use crate::life::volume_folder;
-use crate::world::{Scene, eventually};
+use crate::world::{HOME_CLASS, Scene, eventually};
 
 /// How soon after its cause trouble has its Event.
 const SOON: i64 = 30;
@@ -42,7 +42,7 @@ async fn event(scene: &Scene, claim: &str, reason: &str) -> Event {
 }
 
 /// Waits for the trouble, as Ready=False and as exactly one Event with the same words; returns the words.
-async fn named(scene: &Scene, reason: &str, parts: &[&str]) -> String {
+pub async fn named(scene: &Scene, reason: &str, parts: &[&str]) -> String {
     let message = scene.condition("orders", "Ready", "False", reason).await;
     for part in parts {
         assert!(message.contains(part), "{part:?} is not in: {message}");
@@ -57,7 +57,7 @@ async fn named(scene: &Scene, reason: &str, parts: &[&str]) -> String {
 }
 
 /// That the Event came soon after the claim was made.
-async fn soon(scene: &Scene, reason: &str) {
+pub async fn soon(scene: &Scene, reason: &str) {
     let event = event(scene, "orders", reason).await;
     let made = scene.claim("orders").await.creation_timestamp().unwrap();
     let after = event.event_time.unwrap().0.duration_since(made.0).as_secs();
@@ -65,7 +65,7 @@ async fn soon(scene: &Scene, reason: &str) {
 }
 
 /// Ready again, and said so by one Event.
-async fn healed(scene: &Scene) {
+pub async fn healed(scene: &Scene) {
     scene.ready("orders").await;
     let over = event(scene, "orders", "Ready").await;
     assert_eq!(over.type_.as_deref(), Some("Normal"));
@@ -73,9 +73,13 @@ async fn healed(scene: &Scene) {
 }
 
 pub async fn an_image_that_does_not_exist_is_named(scene: Scene) {
-    scene.apply("orders", json!({"version": "17.99"})).await;
+    let facts = scene.engine.facts();
+    scene
+        .apply("orders", json!({"version": facts.missing_version}))
+        .await;
+    let image = format!("{}:{}", facts.name, facts.missing_version);
     let parts = [
-        "postgres:17.99",
+        image.as_str(),
         "container database of Pod orders-db-1-0",
         "cannot be pulled",
     ];
@@ -119,11 +123,9 @@ pub async fn a_missing_storage_class_is_named_and_heals(scene: Scene) {
         .condition("orders", "StorageReady", "False", "StorageClassMissing")
         .await;
     let classes: Api<StorageClass> = Api::all(scene.world.client.clone());
-    let known = classes.list(&ListParams::default()).await.unwrap().items;
-    let known = known.first().expect("a class that works");
     let class = StorageClass {
         metadata: serde_json::from_value(json!({"name": name})).unwrap(),
-        ..known.clone()
+        ..classes.get(HOME_CLASS).await.unwrap()
     };
     classes.create(&PostParams::default(), &class).await.unwrap();
     healed(&scene).await;
@@ -261,11 +263,11 @@ pub async fn an_out_of_memory_kill_is_named_with_its_limit_and_heals(scene: Scen
     scene.ready("orders").await;
     scene.write("orders", "before").await;
     let session = scene.connect("orders").await;
-    let hungry = "SELECT length(string_agg(repeat('x', 1000000), '')) FROM generate_series(1, 900)";
-    session
-        .batch_execute(hungry)
-        .await
-        .expect_err("killed before it ends");
+    let (last, before) = scene.engine.facts().hungry.split_last().unwrap();
+    for statement in before {
+        session.run(statement).await.unwrap();
+    }
+    session.run(last).await.expect_err("killed before it ends");
     // The condition may be over before it is looked at; the Event stays.
     let told = event(&scene, "orders", "OutOfMemory").await;
     let note = told.note.unwrap_or_default();
@@ -284,15 +286,16 @@ pub async fn a_crash_loop_is_named_with_the_last_lines_and_heals(scene: Scene) {
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
     scene.write("orders", "before").await;
-    let data = volume_folder(&scene).await.join("postgres/17/data");
+    let data = volume_folder(&scene).await.join(scene.engine.data());
     scene.delete_claim("orders").await;
     scene
         .gone::<k8s_openapi::api::core::v1::Pod>("orders-db-1-0")
         .await;
-    let (there, aside) = (data.join("pg_wal"), data.join("pg_wal.aside"));
+    let (vital, words) = scene.engine.facts().vital;
+    let (there, aside) = (data.join(vital), data.join("aside"));
     std::fs::rename(&there, &aside).unwrap();
     scene.apply("orders", json!({})).await;
-    named(&scene, "EngineFailed", &["FATAL", "pg_wal"]).await;
+    named(&scene, "EngineFailed", words).await;
     std::fs::rename(&aside, &there).unwrap();
     healed(&scene).await;
     assert_eq!(scene.rows("orders").await, ["before", "healed"]);

@@ -12,10 +12,13 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
-use tokio::sync::RwLock;
+use tokio::sync::{Mutex, MutexGuard, RwLock};
+
+use devcluster::{Node, Progress};
+use k8s_openapi::api::storage::v1::StorageClass;
 
 use crate::binding::Binding;
-use crate::engines::Engine;
+use crate::engines::{Client as Session, Engine};
 use crate::processes::Process;
 use crate::stage::Stage;
 
@@ -26,12 +29,37 @@ const LEASE: &str = "dbclaim";
 /// How long anything may take before a test gives up. Generous: the machine may be busy; nothing is measured.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
+/// The default class: volumes on the first node, where everybody is.
+pub const HOME_CLASS: &str = "home";
+/// Volumes, and so databases, on the second node, which a scenario may have for itself.
+pub const SPARE_CLASS: &str = "spare";
+
 /// One cluster for all scenarios.
 pub struct World {
     pub stage: Stage,
     pub client: Client,
     /// Written by scenarios that break the operator, one at a time; read by those that need it undisturbed.
     pub operator: RwLock<()>,
+    /// Written by scenarios that change what all share, which play alone; read by all others.
+    pub shared: RwLock<()>,
+    /// Held by scenarios with a larger database: the node has room for one of them beside the others.
+    pub room: Mutex<()>,
+    /// Who breaks the second node.
+    spare: Mutex<()>,
+}
+
+/// The second node, as long as this lives.
+pub struct Spare<'a> {
+    node: &'a Node,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl std::ops::Deref for Spare<'_> {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        self.node
+    }
 }
 
 /// A namespace of a scenario's own, with Pod Security `restricted` enforced, and an engine to try.
@@ -47,13 +75,22 @@ where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<T, String>>,
 {
+    within(DEADLINE, what, look).await
+}
+
+/// Waits as long as is promised until `look` finds what it looks for; fails with what it saw last.
+pub async fn within<T, F, Fut>(deadline: Duration, what: &str, look: F) -> T
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<T, String>>,
+{
     let started = Instant::now();
     let mut pace = tokio::time::interval(Duration::from_millis(200));
     loop {
         pace.tick().await;
         match look().await {
             Ok(found) => return found,
-            Err(saw) if started.elapsed() > DEADLINE => panic!("{what}: not within {DEADLINE:?}; saw {saw}"),
+            Err(saw) if started.elapsed() > deadline => panic!("{what}: not within {deadline:?}; saw {saw}"),
             Err(_) => {}
         }
     }
@@ -198,14 +235,11 @@ impl Scene {
     }
 
     /// A client that has nothing but the binding Secret.
-    pub async fn connect(&self, claim: &str) -> tokio_postgres::Client {
+    pub async fn connect(&self, claim: &str) -> Session {
         let (binding, address) = self.binding(claim).await;
-        let port = binding.get("port").unwrap().parse().unwrap();
         eventually("a connection through the Service", || async {
-            binding
-                .connect(address, port)
-                .await
-                .map_err(|error| format!("{error:#}"))
+            let client = self.engine.connect(&binding, address).await;
+            client.map_err(|error| format!("{error:#}"))
         })
         .await
     }
@@ -213,12 +247,10 @@ impl Scene {
     /// A row that was committed.
     pub async fn write(&self, claim: &str, row: &str) {
         let client = self.connect(claim).await;
+        let table = "CREATE TABLE IF NOT EXISTS kept (entry varchar(100) PRIMARY KEY)";
+        client.run(table).await.unwrap();
         client
-            .batch_execute("CREATE TABLE IF NOT EXISTS kept (row text PRIMARY KEY)")
-            .await
-            .unwrap();
-        client
-            .execute("INSERT INTO kept VALUES ($1)", &[&row])
+            .run(&format!("INSERT INTO kept VALUES ('{row}')"))
             .await
             .unwrap();
     }
@@ -226,15 +258,52 @@ impl Scene {
     /// All rows.
     pub async fn rows(&self, claim: &str) -> Vec<String> {
         let client = self.connect(claim).await;
-        let rows = client
-            .query("SELECT row FROM kept ORDER BY row", &[])
+        client
+            .column("SELECT entry FROM kept ORDER BY entry")
             .await
-            .unwrap();
-        rows.iter().map(|row| row.get(0)).collect()
+            .unwrap()
     }
 }
 
 impl World {
+    /// Two nodes: one for all, with the operator on it, and one to be broken.
+    pub async fn new() -> anyhow::Result<Self> {
+        let stage = Box::pin(Stage::set(2, &Self::values(), Progress::Stderr)).await?;
+        let client = stage.cluster.client()?;
+        let classes: Api<StorageClass> = Api::all(client.clone());
+        let parameters = PatchParams::apply("test").force();
+        let no_default = class(devcluster::storage::CLASS, false, None);
+        classes
+            .patch(devcluster::storage::CLASS, &parameters, &Patch::Apply(no_default))
+            .await?;
+        for (name, node) in [HOME_CLASS, SPARE_CLASS].into_iter().zip(stage.cluster.nodes()) {
+            let class = class(name, name == HOME_CLASS, Some(node.name()));
+            classes.patch(name, &parameters, &Patch::Apply(class)).await?;
+        }
+        Ok(Self {
+            client,
+            stage,
+            operator: RwLock::default(),
+            shared: RwLock::default(),
+            room: Mutex::default(),
+            spare: Mutex::default(),
+        })
+    }
+
+    /// The chart's values with which the operator is installed.
+    pub fn values() -> Value {
+        json!({"nodeSelector": {"kubernetes.io/hostname": "node1"}})
+    }
+
+    /// The second node, for one scenario at a time.
+    pub async fn spare_node(&self) -> Spare<'_> {
+        let turn = self.spare.lock().await;
+        Spare {
+            node: self.stage.cluster.nodes().get(1).expect("a second node"),
+            _turn: turn,
+        }
+    }
+
     /// Removes a namespace with all that is in it; its Pods are stopped without ceremony.
     pub async fn remove(&self, namespace: &str) {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
@@ -303,4 +372,23 @@ impl World {
                 .await;
         }
     }
+}
+
+/// A storage class of this cluster.
+pub fn class(name: &str, is_default: bool, node: Option<&str>) -> Value {
+    let topology =
+        |node| json!([{"matchLabelExpressions": [{"key": "kubernetes.io/hostname", "values": [node]}]}]);
+    json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {
+            "name": name,
+            "annotations": {"storageclass.kubernetes.io/is-default-class": is_default.to_string()},
+        },
+        "provisioner": devcluster::storage::PROVISIONER,
+        "allowVolumeExpansion": true,
+        "volumeBindingMode": "WaitForFirstConsumer",
+        "reclaimPolicy": "Delete",
+        "allowedTopologies": node.map(topology),
+    })
 }

@@ -6,6 +6,9 @@ use insta::assert_snapshot;
 
 use crate::cluster::{Cluster, Pass};
 
+/// What the claim's owner does.
+type Ask = fn(&mut Cluster);
+
 /// Passes and what the controllers do, until peace; what was planned, as text, and how many Pods were replaced.
 fn story(cluster: &mut Cluster) -> (String, usize) {
     let (mut told, mut pods) = (Vec::new(), 0);
@@ -33,9 +36,9 @@ fn pass(cluster: &Cluster) -> Pass {
 
 #[test]
 fn each_restart_that_is_asked_for_happens_once() {
-    let asks: [(&str, fn(&mut Cluster)); 4] = [
+    let asks: [(&str, Ask); 4] = [
         ("size", |it| {
-            it.spec.size = serde_json::from_str("\"medium\"").unwrap()
+            it.spec.size = serde_json::from_str("\"medium\"").unwrap();
         }),
         ("version", |it| it.spec.version = Some("17.5".into())),
         ("restart", |it| it.restart = Some("2026-11-21".into())),

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use dbclaim::render::{Object, Slot};
 
-use super::{Fixture, full, pull_secrets, smallest, undelete};
+use super::{Fixture, full, mysql, pull_secrets, smallest, undelete};
 
 fn golden(fixture: &str, object: &Object) {
     let mut settings = insta::Settings::clone_current();
@@ -53,6 +53,21 @@ fn an_undelete_differs_only_in_what_the_volume_is() {
         &smallest(),
         &[Slot::Volume, Slot::Config],
     );
+}
+
+/// The objects in which more than a label is the engine's.
+#[test]
+fn mysql_in_the_same_objects() {
+    let objects = mysql().objects();
+    for slot in [
+        Slot::Config,
+        Slot::Service,
+        Slot::AppSecret,
+        Slot::StatefulSet,
+        Slot::Volume,
+    ] {
+        golden("mysql", &objects[&slot]);
+    }
 }
 
 #[test]

@@ -77,8 +77,17 @@ fn undelete() -> Fixture {
             restart: None,
             without_tls: false,
             identity: Some(record),
-            storage: Some(Bytes(8 * Bytes::GIB)),
+            requested: Some(Bytes(8 * Bytes::GIB)),
+            capacity: None,
         },
+        ..smallest()
+    }
+}
+
+/// The smallest claim for MySQL.
+fn mysql() -> Fixture {
+    Fixture {
+        spec: json!({"engine": "mysql", "size": "small", "team": "checkout"}),
         ..smallest()
     }
 }

@@ -8,16 +8,18 @@
 
 mod cache;
 mod engine;
+mod mysql;
 pub mod oci;
 mod operator;
 mod pause;
+mod postgres;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 pub(crate) use cache::{Cache, cache_key};
-pub use engine::{ENGINE_REFERENCES, engine_archive};
+pub use engine::{engine_archive, engine_references};
 pub use operator::operator_archive;
 pub use pause::{PAUSE_REFERENCE, pause_archive};
 
@@ -28,7 +30,7 @@ pub type Progress<'a> = &'a mut dyn FnMut(&str);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nobody wrote a recipe for this reference.
-    #[error("no recipe for image {reference:?}: devcluster builds {}", ENGINE_REFERENCES.join(" and "))]
+    #[error("no recipe for image {reference:?}: devcluster builds {}", engine_references().collect::<Vec<_>>().join(", "))]
     UnknownReference {
         /// The reference that was asked for.
         reference: String,

@@ -160,6 +160,30 @@ pub(super) const TOOLS: Set = Set {
     ],
 };
 
+/// What waits for objects, or judges their health, by rules of its own. A module of its own, because the two
+/// versions of helm want different libraries.
+pub(super) const GITOPS: Set = Set {
+    name: "gitops",
+    go_mod: include_str!("../../modules/gitops/go.mod"),
+    go_sum: include_str!("../../modules/gitops/go.sum"),
+    stamps: "",
+    programs: &[
+        source(
+            "helm4",
+            "helm.sh/helm/v4/cmd/helm",
+            &["version", "--short"],
+            "v4.",
+        ),
+        // The Lua of Argo CD.
+        source(
+            "glua",
+            "github.com/yuin/gopher-lua/cmd/glua",
+            &["-v"],
+            "GopherLua 0.",
+        ),
+    ],
+};
+
 /// What the `api` profile runs, and `kubectl` for whoever uses the cluster.
 pub(super) const FOR_API: &[(&Set, &[&str])] = &[
     (

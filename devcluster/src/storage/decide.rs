@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
-use super::PROVISIONER;
+use super::{PROVISIONER, SIZED_CLASS};
 
 /// The node label in a `local` volume's affinity.
 pub(super) const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
@@ -94,6 +94,18 @@ pub(super) fn requested(claim: &PersistentVolumeClaim) -> Option<&Quantity> {
         .requests
         .as_ref()?
         .get("storage")
+}
+
+/// Bytes beyond which a claim's volume is full, where that is enforced.
+pub(super) fn enforced(claim: &PersistentVolumeClaim) -> Option<u64> {
+    let class = claim.spec.as_ref()?.storage_class_name.as_deref()?;
+    let asked = bytes(&requested(claim)?.0).filter(|_| class == SIZED_CLASS)?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "no quantity is negative here, and none too large"
+    )]
+    Some(asked as u64)
 }
 
 /// Whether one amount of storage is larger than another. What cannot be read is never larger.

@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use crate::mounts;
+
 /// Why a folder could not be made or removed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -42,8 +44,19 @@ pub(super) async fn create(volumes: &Path, node: &str, volume: &str) -> Result<P
     Ok(path)
 }
 
-/// Removes a volume's folder and all in it, if it is one that [`create`] makes; one that is gone is fine.
-pub(super) async fn remove(volumes: &Path, path: &Path, volume: &str) -> Result<(), Error> {
+/// Makes a folder a file system of its own of this size, in memory; one that is there already gets the size.
+pub(super) fn limit(path: &Path, bytes: u64) -> Result<(), Error> {
+    let failed = |source: io::Error| Error::Io {
+        action: "limit the size of",
+        path: path.into(),
+        source,
+    };
+    let mounted = mounts::is_mounted(path).map_err(failed)?;
+    mounts::memory(path, bytes, mounted).map_err(failed)
+}
+
+/// Checks that a folder is one that [`create`] makes for a volume.
+pub(super) fn own(volumes: &Path, path: &Path, volume: &str) -> Result<(), Error> {
     let foreign = || Error::Foreign {
         path: path.into(),
         volume: volume.into(),
@@ -58,6 +71,12 @@ pub(super) async fn remove(volumes: &Path, path: &Path, volume: &str) -> Result<
     if *last != OsStr::new(volume) {
         return Err(foreign());
     }
+    Ok(())
+}
+
+/// Removes a volume's folder and all in it, if it is one that [`create`] makes; one that is gone is fine.
+pub(super) async fn remove(volumes: &Path, path: &Path, volume: &str) -> Result<(), Error> {
+    own(volumes, path, volume)?;
     let failed = |action| {
         move |source| Error::Io {
             action,
@@ -71,7 +90,14 @@ pub(super) async fn remove(volumes: &Path, path: &Path, volume: &str) -> Result<
         found => found.map_err(failed("look at the parent of"))?,
     };
     if !parent.is_dir() {
-        return Err(foreign());
+        return Err(Error::Foreign {
+            path: path.into(),
+            volume: volume.into(),
+            volumes: volumes.into(),
+        });
+    }
+    if path.exists() {
+        mounts::unmount_below(path).map_err(failed("unmount"))?;
     }
     match tokio::fs::remove_dir_all(path).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

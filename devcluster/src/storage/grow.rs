@@ -2,18 +2,24 @@
 //! sees what a cloud's storage would show.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::{Error, decide};
+use super::{Context, Error, decide, folder};
 
 /// Brings a volume, and then the status of its claim, to the size that the claim asks for.
-pub(super) async fn grow(claim: &PersistentVolumeClaim, volume: &str, client: &Client) -> Result<(), Error> {
+pub(super) async fn grow(
+    claim: &PersistentVolumeClaim,
+    volume: &str,
+    context: &Context,
+) -> Result<(), Error> {
+    let client = &context.client;
     let Some(size) = decide::requested(claim) else {
         return Ok(());
     };
@@ -25,7 +31,7 @@ pub(super) async fn grow(claim: &PersistentVolumeClaim, volume: &str, client: &C
         "conditions": [{"type": "Resizing", "status": "True"}],
     });
     patch_status(&claims, claim, resizing).await?;
-    resize_volume(volume, size, client).await?;
+    resize_volume(claim, volume, size, context).await?;
     let resized = json!({
         "capacity": {"storage": size},
         "allocatedResourceStatuses": {"storage": null},
@@ -53,8 +59,13 @@ async fn patch_status(
     })
 }
 
-async fn resize_volume(volume: &str, size: &Quantity, client: &Client) -> Result<(), Error> {
-    let volumes: Api<PersistentVolume> = Api::all(client.clone());
+async fn resize_volume(
+    claim: &PersistentVolumeClaim,
+    volume: &str,
+    size: &Quantity,
+    context: &Context,
+) -> Result<(), Error> {
+    let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
     let failed = |action| {
         move |source| Error::Volume {
             action,
@@ -63,6 +74,12 @@ async fn resize_volume(volume: &str, size: &Quantity, client: &Client) -> Result
         }
     };
     let observed = volumes.get(volume).await.map_err(failed("read"))?;
+    let local = observed.spec.as_ref().and_then(|spec| spec.local.as_ref());
+    if let (Some(bytes), Some(local)) = (decide::enforced(claim), local) {
+        let path = Path::new(&local.path);
+        folder::own(&context.volumes, path, volume)?;
+        folder::limit(path, bytes)?;
+    }
     let capacity = observed
         .spec
         .as_ref()

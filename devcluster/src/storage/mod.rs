@@ -2,7 +2,8 @@
 //!
 //! Every volume is a folder on this machine, offered as a `local` volume of the node that the scheduler
 //! chose. (`hostPath` would be simpler and would ignore `fsGroup`.) All nodes see the same file system, so
-//! nothing has to run on them. Nothing enforces a volume's size.
+//! nothing has to run on them. Nothing enforces a volume's size, but in the sized class: there, each folder is a
+//! file system of its own in memory, which is full when it is full.
 //!
 //! `decide` says what a claim needs, `folder` touches the disk, `grow` and this file write to the cluster.
 
@@ -34,6 +35,10 @@ pub const CLASS: &str = "devcluster";
 
 /// A storage class like the default one, but its volumes cannot grow.
 pub const FIXED_CLASS: &str = "devcluster-fixed";
+
+/// A storage class whose volumes have the size that was asked for, and not a byte more: file systems in memory,
+/// lost when the cluster stops. They can grow.
+pub const SIZED_CLASS: &str = "devcluster-sized";
 
 /// What this provisioner is called in storage classes and annotations.
 pub const PROVISIONER: &str = "devcluster.local/volumes";
@@ -158,7 +163,7 @@ async fn create_classes(client: &Client) {
 async fn try_create_classes(client: &Client) -> Result<(), Error> {
     let classes: Api<StorageClass> = Api::all(client.clone());
     let parameters = PatchParams::apply("devcluster").force();
-    for class in [CLASS, FIXED_CLASS] {
+    for class in [CLASS, FIXED_CLASS, SIZED_CLASS] {
         let object = storage_class(class);
         let written = classes.patch(class, &parameters, &Patch::Apply(&object)).await;
         written.map_err(|source| Error::WriteClass {
@@ -196,7 +201,7 @@ async fn serve_claim(claim: Arc<PersistentVolumeClaim>, context: Arc<Context>) -
         Step::Grow { volume } => (
             "VolumeResizeFailed",
             "Resize",
-            grow::grow(&claim, &volume, &context.client).await,
+            grow::grow(&claim, &volume, &context).await,
         ),
     };
     let Err(error) = outcome else {
@@ -222,6 +227,9 @@ async fn provision(claim: &PersistentVolumeClaim, node: &str, context: &Context)
     let hostname = hostname(node, &context.client).await?;
     let name = decide::volume_name(claim);
     let path = folder::create(&context.volumes, node, &name).await?;
+    if let Some(bytes) = decide::enforced(claim) {
+        folder::limit(&path, bytes)?;
+    }
     let volume = decide::volume(claim, &name, &path, &hostname);
     let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
     match volumes.create(&PostParams::default(), &volume).await {

@@ -73,6 +73,11 @@ async fn pods_run_and_are_reachable_and_what_a_killed_owner_left_is_removed() {
         "a disconnected node's pod is not reached"
     );
     first.reconnect().unwrap();
+    let kubelet = kubelet_of(first);
+    first.restart_kubelet().await.unwrap();
+    let another = kubelet_of(first);
+    assert_ne!(another, kubelet, "another kubelet runs");
+    assert!(answers(SocketAddr::new(pods[0], 1)), "its pods were left alone");
     second.crash().await.unwrap();
     assert!(
         !answers(SocketAddr::new(second.address().into(), 10250)),
@@ -210,6 +215,19 @@ async fn comes_back(client: &Client, node: &str) {
         .await
         .expect("the pod comes back soon")
         .unwrap();
+}
+
+/// The process of a node's kubelet.
+fn kubelet_of(node: &Node) -> PathBuf {
+    let mark = format!("--hostname-override={}\0", node.name());
+    let ours = node.folder().to_string_lossy().into_owned();
+    let is_kubelet = |process: &Path| {
+        let command = fs::read(process.join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command);
+        command.contains("kubelet\0") && command.contains(&mark) && command.contains(&ours)
+    };
+    let mut processes = fs::read_dir("/proc").unwrap().flatten().map(|it| it.path());
+    processes.find(|it| is_kubelet(it)).expect("the kubelet runs")
 }
 
 /// Whether somebody at this address takes or refuses a connection, instead of not being there.

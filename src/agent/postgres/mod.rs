@@ -3,6 +3,7 @@
 //! Writes nothing into the data directory but what initdb does; configuration stays in the mounted files.
 
 mod control;
+mod extend;
 mod metrics;
 pub(super) mod scram;
 mod server;
@@ -25,6 +26,10 @@ pub(super) use sql::Session;
 
 /// The engine's name, in the claim's spelling; also its directory on the volume.
 pub(super) const NAME: &str = "postgres";
+/// Metric that says whether the server could be asked.
+pub(super) const UP: &str = "pg_up";
+/// Marks of log lines with what applications sent.
+pub(super) const SENT: &[&str] = &["STATEMENT:", "DETAIL:", "CONTEXT:", "QUERY:"];
 
 /// One installation with one data directory.
 #[derive(Debug)]

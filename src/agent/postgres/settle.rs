@@ -95,6 +95,6 @@ fn new_verifier(password: &str) -> Result<Verifier, EngineError> {
 }
 
 /// An identifier that cannot be anything else, whatever is in it.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

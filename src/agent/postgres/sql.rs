@@ -40,7 +40,12 @@ impl Drop for Session {
 impl Postgres {
     /// Connects to the `postgres` database.
     pub(in crate::agent) async fn session(&self) -> Result<Session, EngineError> {
-        Session::open(self.address()?, "postgres").await
+        self.session_in("postgres").await
+    }
+
+    /// Connects to a database.
+    pub(super) async fn session_in(&self, database: &str) -> Result<Session, EngineError> {
+        Session::open(self.address()?, database).await
     }
 
     pub(in crate::agent) async fn version(&self) -> Result<String, EngineError> {

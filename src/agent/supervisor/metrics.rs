@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
 use super::{Context, Counters};
+use crate::agent::engine::Engine;
 use crate::api::protocol::MemberPhase;
 
 /// What a number means over time.
@@ -72,13 +73,7 @@ pub(super) async fn page(context: &Context) -> String {
             double(used),
         );
     }
-    let engine = engine(context).await;
-    page.gauge(
-        "pg_up",
-        "Whether the server could be asked.",
-        flag(engine.is_some()),
-    );
-    page.text() + &engine.unwrap_or_default()
+    engine(context, page).await
 }
 
 async fn member(context: &Context, page: &mut Page) {
@@ -137,11 +132,20 @@ fn counters(context: &Context, page: &mut Page) {
     }
 }
 
-/// The engine's own page; nothing while it does not serve.
-async fn engine(context: &Context) -> Option<String> {
-    let (engine, _) = context.running()?;
-    let database = context.volume.identity()?.database;
-    engine.metrics(&database).await.ok()
+/// The page with the engine's own, which says little while it does not serve, and nothing before there is one.
+async fn engine(context: &Context, mut page: Page) -> String {
+    let Some(identity) = context.volume.identity() else {
+        return page.text();
+    };
+    let metrics = match context.running() {
+        Some((engine, _)) => engine.metrics(&identity.database).await.ok(),
+        None => None,
+    };
+    if let Some(name) = Engine::up(&identity.engine) {
+        let help = "Whether the server could be asked.";
+        page.gauge(name, help, flag(metrics.is_some()));
+    }
+    page.text() + &metrics.unwrap_or_default()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus keeps doubles")]

@@ -259,19 +259,45 @@ impl Work<'_> {
         };
         (self.configure, self.loaded) = (None, true);
         tracing::info!(generation, ?pending_restart, ?errors, "configuration read");
+        let trouble = if errors.is_empty() {
+            self.extend().await
+        } else {
+            Some(Trouble {
+                reason: "ConfigInvalid".into(),
+                message: format!("the engine keeps its old configuration: {}", errors.join("; ")),
+            })
+        };
         self.context.board.update(|report| {
             report.pending_restart = pending_restart;
-            if errors.is_empty() {
+            if trouble.is_none() {
                 report.applied.config = generation;
-                report.trouble = None;
-            } else {
-                let message = format!("the engine keeps its old configuration: {}", errors.join("; "));
-                report.trouble = Some(Trouble {
-                    reason: "ConfigInvalid".into(),
-                    message,
-                });
             }
+            report.trouble = trouble;
         });
+    }
+
+    /// Creates what is missing of the extensions; what stands in the way of it, and tries again.
+    async fn extend(&mut self) -> Option<Trouble> {
+        let config = self.files.member.get()?;
+        if config.extensions.is_empty() {
+            return None;
+        }
+        if !self.state.settled {
+            // There is no database yet to create them in.
+            self.configure = Some(Instant::now() + RETRY);
+            return None;
+        }
+        let error = self
+            .engine
+            .extend(&config.database, &config.extensions)
+            .await
+            .err()?;
+        tracing::error!(%error, "extensions not created, trying again");
+        self.configure = Some(Instant::now() + RETRY);
+        Some(Trouble {
+            reason: "ExtensionFailed".into(),
+            message: format!("the extensions are not all there: {error}"),
+        })
     }
 
     async fn test_write(&mut self) {

@@ -15,14 +15,13 @@ use std::time::Duration;
 use rustix::fs::{FallocateFlags, fallocate, ftruncate};
 
 use super::Context;
+use crate::agent::engine::Engine;
 use crate::agent::log;
 
 /// How often new lines are looked for.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Lines that are kept for the report.
 const LINES: usize = 20;
-/// Marks of lines with what applications sent; these stay in the container's log.
-const SENT: [&str; 4] = ["STATEMENT:", "DETAIL:", "CONTEXT:", "QUERY:"];
 /// Characters of a line that are kept for the report.
 const WIDTH: usize = 300;
 /// Copied bytes after which their space is given back.
@@ -130,7 +129,8 @@ impl EngineLog {
 
 impl State {
     fn remember(&mut self, text: &str) {
-        let of_the_engine = |line: &&str| !SENT.iter().any(|mark| line.contains(mark));
+        let sent = Engine::SENT;
+        let of_the_engine = |line: &&str| !sent.iter().copied().flatten().any(|mark| line.contains(mark));
         for line in text.lines().filter(of_the_engine) {
             self.last.push_back(line.chars().take(WIDTH).collect());
         }

@@ -178,41 +178,19 @@ const fn word(name: &'static str, words: &'static [&'static str]) -> Parameter {
 }
 
 const fn whole(name: &'static str, least: f64, most: f64) -> Parameter {
-    let takes = Takes::Number {
-        whole: true,
-        least,
-        most,
-    };
-    Parameter { name, takes }
+    Parameter::number(name, true, least, most)
 }
 
 const fn number(name: &'static str, least: f64, most: f64) -> Parameter {
-    let takes = Takes::Number {
-        whole: false,
-        least,
-        most,
-    };
-    Parameter { name, takes }
+    Parameter::number(name, false, least, most)
 }
 
 const fn memory(name: &'static str, plain: f64, least: f64, most: f64) -> Parameter {
-    let takes = Takes::Amount {
-        units: MEMORY,
-        plain,
-        least,
-        most,
-    };
-    Parameter { name, takes }
+    Parameter::amount(name, MEMORY, plain, least, most)
 }
 
 const fn time(name: &'static str, plain: f64, least: f64, most: f64) -> Parameter {
-    let takes = Takes::Amount {
-        units: TIME,
-        plain,
-        least,
-        most,
-    };
-    Parameter { name, takes }
+    Parameter::amount(name, TIME, plain, least, most)
 }
 
 /// Why a parameter that exists is not one that a claim may set.
@@ -285,14 +263,10 @@ pub fn beyond_memory(name: &str, takes: &Takes, value: &str, memory: Bytes) -> O
         | "logical_decoding_work_mem" => memory.0,
         _ => return None,
     };
-    // Amounts of memory are far below 2^52, where every whole number is exact.
-    #[expect(clippy::cast_precision_loss, reason = "see above")]
-    let too_much = takes.worth(value)? > most as f64;
-    too_much.then(|| {
+    takes.more_than(value, most).then(|| {
         format!(
-            "at most {} of the {} that the size leaves to the engine",
-            Bytes(most),
-            memory
+            "at most {}, of the {memory} that the size leaves to the engine",
+            Bytes(most)
         )
     })
 }

@@ -69,7 +69,27 @@ pub fn refused_at_creation() -> Vec<(&'static str, Value, &'static [&'static str
         (
             "version unknown",
             json!({"version": "9.6"}),
-            &["available are 17 and 18"],
+            &["spec.version", "available are 17 and 18"],
+        ),
+        (
+            "version of PostgreSQL with three numbers",
+            json!({"version": "17.5.1"}),
+            &["spec.version", "available are 17 and 18"],
+        ),
+        (
+            "version of MySQL with one number",
+            json!({"engine": "mysql", "version": "9"}),
+            &["spec.version", "available are 8.4 and 9.7"],
+        ),
+        (
+            "version of MySQL unknown",
+            json!({"engine": "mysql", "version": "8.0.36"}),
+            &["spec.version", "available are 8.4 and 9.7"],
+        ),
+        (
+            "version of the other engine",
+            json!({"engine": "mysql", "version": "17"}),
+            &["spec.version", "MySQL"],
         ),
         (
             "storage as a number",
@@ -197,6 +217,21 @@ pub fn refused_at_creation() -> Vec<(&'static str, Value, &'static [&'static str
             &["spec.parameters", "64"],
         ),
         (
+            "extensions of a wrong type",
+            json!({"extensions": "pg_trgm"}),
+            &["spec.extensions", "array"],
+        ),
+        (
+            "extensions with what is no name",
+            json!({"extensions": ["pg_trgm; DROP"]}),
+            &["spec.extensions[0]"],
+        ),
+        (
+            "extensions too many",
+            json!({"extensions": vec!["a"; 33]}),
+            &["spec.extensions", "32"],
+        ),
+        (
             "hibernated of a wrong type",
             json!({"hibernated": "yes"}),
             &["spec.hibernated", "boolean"],
@@ -257,13 +292,37 @@ pub fn changes() -> Vec<(&'static str, Value, Value, &'static [&'static str])> {
             json!({"version": "17"}),
             &["major version cannot be changed yet"],
         ),
+        (
+            "version of MySQL raised",
+            json!({"engine": "mysql", "version": "9.7.3"}),
+            json!({"version": "9.7.4"}),
+            &["version cannot be changed yet"],
+        ),
+        (
+            "version of MySQL lowered",
+            json!({"engine": "mysql", "version": "9.7.4"}),
+            json!({"version": "9.7.3"}),
+            &["version cannot be lowered"],
+        ),
+        (
+            "version of MySQL lowered by a series",
+            json!({"engine": "mysql", "version": "9.7.3"}),
+            json!({"version": "8.4.9"}),
+            &["version cannot be lowered"],
+        ),
+        (
+            "engine changed",
+            bare.clone(),
+            json!({"engine": "mysql"}),
+            &["engine cannot be changed"],
+        ),
         ("storage set", bare.clone(), json!({"storage": "10Gi"}), &[]),
         ("storage raised", set.clone(), json!({"storage": "20Gi"}), &[]),
         (
-            "storage lowered",
+            "storage lowered before there is a volume",
             set.clone(),
             json!({"storage": "9Gi"}),
-            &["storage cannot be lowered"],
+            &[],
         ),
         (
             "storage spoiled",
@@ -330,6 +389,18 @@ pub fn changes() -> Vec<(&'static str, Value, Value, &'static [&'static str])> {
             "deletionPolicy removed",
             set.clone(),
             json!({"deletionPolicy": null}),
+            &[],
+        ),
+        (
+            "extensions set",
+            bare.clone(),
+            json!({"extensions": ["pg_trgm"]}),
+            &[],
+        ),
+        (
+            "extensions removed",
+            json!({"extensions": ["pg_trgm"]}),
+            json!({"extensions": null}),
             &[],
         ),
         (

@@ -214,7 +214,7 @@ impl Cluster {
                 initialized_before: self.said_initialized,
                 has_finalizer: self.has_finalizer,
             }),
-            (Err(_), false) => Plan::default(),
+            (Err(_), false) => plan::unserved(self.spec.deletion_policy, self.has_finalizer, &observed),
         };
         Pass {
             observed,
@@ -225,7 +225,10 @@ impl Cluster {
 
     /// What a pass sees.
     pub fn observed(&self) -> Observed {
-        let marked = |slot| self.slot(slot).is_some_and(|it| !it.child.deleting);
+        let marked = |slot| {
+            let marker = self.slot(slot).map(|it| &it.child);
+            marker.is_some_and(|it| !it.deleting && it.team.as_ref() == Some(&self.spec.team))
+        };
         let read = match self.reads {
             Reads::Always => true,
             Reads::Never => false,
@@ -335,7 +338,8 @@ fn references(id: &ClaimId, observed: &Observed) -> References {
     let volume = observed.volume(id).map(|(_, volume)| volume);
     References {
         identity: volume.and_then(|it| it.identity.clone()),
-        storage: volume.and_then(|it| it.requested.max(it.capacity)),
+        requested: volume.and_then(|it| it.requested),
+        capacity: volume.and_then(|it| it.capacity),
         restart: None,
         without_tls: observed.current_report(id).is_some_and(|it| it.tls.is_none()),
     }

@@ -1,0 +1,225 @@
+//! What there would be with nodes: the kubelet, the agent and a storage driver, played so that a claim reaches
+//! Ready and goes again. It knows nothing of what is tested on it.
+
+use std::time::Duration;
+
+use dbclaim::api::protocol::{
+    Applied, Credentials, Initialized, MemberConfig, MemberPhase, Report, TlsReport, WriteTest,
+};
+use dbclaim::certificate::{fingerprint, first};
+use futures::StreamExt;
+use futures::stream::{BoxStream, select_all};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::cluster::Suite;
+
+/// Name of the node on which Pods seem to run.
+const NODE: &str = "stage";
+/// A class whose volumes can grow.
+pub const CLASS: &str = "stage";
+/// When to look again although nothing was heard: a request of ours may have failed.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+const POD: &str = "orders-db-1-0";
+
+/// The node that [`play_node`] binds Pods to; without it they would be collected as garbage. And [`CLASS`].
+pub async fn set_stage(suite: &Suite) {
+    suite.staged.get_or_init(|| set_up(suite.client.clone())).await;
+}
+
+async fn set_up(client: Client) {
+    let apply = PatchParams::apply("test");
+    let nodes: Api<Node> = Api::all(client.clone());
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
+    let applied = nodes.patch(NODE, &apply, &Patch::Apply(&node)).await;
+    applied.expect("a node can be made");
+    let classes: Api<StorageClass> = Api::all(client.clone());
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": CLASS},
+        "provisioner": "stage.invalid/volumes", "allowVolumeExpansion": true});
+    let applied = classes.patch(CLASS, &apply, &Patch::Apply(&class)).await;
+    applied.expect("a class can be made");
+    beat(&client).await.expect("a node can be ready");
+    tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            pace.tick().await;
+            // The next one is soon enough.
+            let _ = beat(&client).await;
+        }
+    });
+}
+
+/// A node that is not heard of for a minute is taken for lost, and its Pods with it.
+async fn beat(client: &Client) -> Result<(), kube::Error> {
+    let now = jiff::Timestamp::now();
+    let apply = PatchParams::apply("test").force();
+    let leases: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
+    let renewed = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": NODE},
+        "spec": {"holderIdentity": NODE, "leaseDurationSeconds": 40, "renewTime": MicroTime(now)}});
+    leases.patch(NODE, &apply, &Patch::Apply(&renewed)).await?;
+    let nodes: Api<Node> = Api::all(client.clone());
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Played",
+        "message": "", "lastHeartbeatTime": Time(now), "lastTransitionTime": Time(now)}]}});
+    nodes
+        .patch_status(NODE, &PatchParams::default(), &Patch::Merge(ready))
+        .await?;
+    Ok(())
+}
+
+/// Plays the claim `orders` of a namespace for ever.
+pub async fn play_node(client: Client, namespace: &str) {
+    let mut touched = select_all([
+        touches::<Pod>(&client, namespace),
+        touches::<ConfigMap>(&client, namespace),
+        touches::<Secret>(&client, namespace),
+        touches::<PersistentVolumeClaim>(&client, namespace),
+    ]);
+    loop {
+        // Not there yet, or changed meanwhile: the next round sees.
+        let _ = play_pod(&client, namespace).await;
+        let _ = play_volume(&client, namespace).await;
+        let _ = tokio::time::timeout(LOOK_AGAIN, touched.next()).await;
+    }
+}
+
+/// Something of this kind has changed.
+fn touches<K>(client: &Client, namespace: &str) -> BoxStream<'static, ()>
+where
+    PartialObjectMeta<K>: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: Clone + std::fmt::Debug + Send + Sync + 'static,
+{
+    let api: Api<PartialObjectMeta<K>> = Api::namespaced(client.clone(), namespace);
+    let events = watcher(api, watcher::Config::default()).default_backoff();
+    StreamExt::map(events, drop).boxed()
+}
+
+/// What the kubelet and the agent would do: the Pod runs and ends, the volume is initialised, the agent reports.
+async fn play_pod(client: &Client, namespace: &str) -> Option<()> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let pod = pods.get_opt(POD).await.ok()??;
+    if pod.metadata.deletion_timestamp.is_some() {
+        let gone = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: pod.uid(),
+                resource_version: None,
+            }),
+            ..DeleteParams::default().grace_period(0)
+        };
+        pods.delete(POD, &gone).await.ok()?;
+        return Some(());
+    }
+    report(client, namespace, &pod).await?;
+    if pod.spec.and_then(|it| it.node_name).is_none() {
+        let target = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": POD},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": NODE}});
+        pods.create_subresource::<Value, Value>("binding", POD, &PostParams::default(), &target)
+            .await
+            .ok()?;
+    }
+    if pod.status.and_then(|it| it.pod_ip).is_none() {
+        let status = json!({"status": {"phase": "Running", "podIP": "10.1.1.1", "podIPs": [{"ip": "10.1.1.1"}],
+            "conditions": [{"type": "Ready", "status": "True"}]}});
+        pods.patch_status(POD, &PatchParams::default(), &Patch::Merge(status))
+            .await
+            .ok()?;
+    }
+    Some(())
+}
+
+async fn report(client: &Client, namespace: &str, pod: &Pod) -> Option<()> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let config = maps.get("orders-db-config").await.ok()?;
+    let config: MemberConfig = serde_json::from_str(config.data?.get("member.json")?).ok()?;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let secret = secrets.get("orders-db-admin").await.ok()?;
+    let secret = secret.data?;
+    let credentials: Credentials = serde_json::from_slice(&secret.get("credentials.json")?.0).ok()?;
+    // Not there for a moment after the Secret was deleted; then the one before is shown.
+    let certificate = secret
+        .get("tls.crt")
+        .and_then(|it| std::str::from_utf8(&it.0).ok());
+    let certificate = certificate.and_then(|it| first(it).ok());
+    let report = Report {
+        v: 1,
+        agent: "test".into(),
+        pod_uid: pod.uid()?,
+        phase: MemberPhase::Running,
+        trouble: None,
+        version: Some("17.5".into()),
+        initialized: Some(Initialized {
+            at: "2026-01-01T00:00:00Z".into(),
+            system_identifier: "7".into(),
+        }),
+        applied: Applied {
+            config: config.generation,
+            credentials: credentials.generation,
+        },
+        pending_restart: vec![],
+        write_test: Some(WriteTest {
+            ok: true,
+            message: None,
+        }),
+        disk_percent: Some(5),
+        tls: Some(TlsReport {
+            due: certificate.is_none().then(|| "1970-01-01T00:00:00Z".into()),
+            certificate: certificate.map(|it| fingerprint(&it)).unwrap_or_default(),
+            ca: fingerprint(&secret.get("ca.crt")?.0),
+            verified: true,
+            trouble: None,
+        }),
+    };
+    let report = serde_json::to_string(&report).ok()?;
+    let live = maps.get("orders-db-1-report").await.ok()?;
+    if live.annotations().get("platform.acme.com/report") != Some(&report) {
+        let patch = json!({"metadata": {"annotations": {"platform.acme.com/report": report}}});
+        let agent = PatchParams {
+            field_manager: Some("dbclaim-agent".into()),
+            ..PatchParams::default()
+        };
+        maps.patch("orders-db-1-report", &agent, &Patch::Merge(patch))
+            .await
+            .ok()?;
+    }
+    Some(())
+}
+
+/// What the driver of [`CLASS`] would do: there is a volume, and it has what is asked for.
+async fn play_volume(client: &Client, namespace: &str) -> Option<()> {
+    let asks: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let ask = asks.get_opt("orders-db-1").await.ok()??;
+    let spec = ask.spec.clone()?;
+    if spec.storage_class_name.as_deref() != Some(CLASS) {
+        return None;
+    }
+    let wanted = spec.resources?.requests?.remove("storage")?;
+    let volumes: Api<PersistentVolume> = Api::all(client.clone());
+    let Some(name) = spec.volume_name else {
+        let volume = json!({"metadata": {"name": format!("{namespace}-{}", ask.uid()?)}, "spec": {
+            "capacity": {"storage": wanted}, "accessModes": ["ReadWriteOnce"], "storageClassName": CLASS,
+            "persistentVolumeReclaimPolicy": "Retain",
+            "csi": {"driver": "stage.invalid", "volumeHandle": namespace},
+            "claimRef": {"namespace": namespace, "name": "orders-db-1", "uid": ask.uid()?}}});
+        let volume = serde_json::from_value(volume).ok()?;
+        return volumes
+            .create(&PostParams::default(), &volume)
+            .await
+            .ok()
+            .map(drop);
+    };
+    let has = ask.status?.capacity?.remove("storage")?;
+    if has != wanted {
+        let (parameters, capacity) = (PatchParams::default(), json!({"capacity": {"storage": wanted}}));
+        let grown = Patch::Merge(json!({"spec": capacity}));
+        volumes.patch(&name, &parameters, &grown).await.ok()?;
+        let grown = Patch::Merge(json!({"status": capacity}));
+        asks.patch_status("orders-db-1", &parameters, &grown).await.ok()?;
+    }
+    Some(())
+}

@@ -1,0 +1,132 @@
+//! Trouble that comes from the cluster around a claim: a node that is gone, a default that is missing, somebody who
+//! changes our Pods. As with all trouble: named, told once, and healed when the cause is gone.
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use crate::ledger::Writer;
+use crate::trouble::{healed, named, soon};
+use crate::world::{HOME_CLASS, SPARE_CLASS, Scene, class, eventually};
+
+/// The node's cable is pulled: nothing is forced, and with the node everything comes back.
+pub async fn a_lost_node_is_named_and_heals_when_it_returns(scene: Scene) {
+    let world = scene.world.clone();
+    let node = world.spare_node().await;
+    scene
+        .apply("orders", json!({"storageClassName": SPARE_CLASS}))
+        .await;
+    scene.ready("orders").await;
+    let pods = scene.api::<Pod>();
+    let before = pods.get("orders-db-1-0").await.unwrap();
+    let writer = Writer::begin(&scene, "orders").await;
+    node.disconnect().unwrap();
+    let parts = [
+        format!("node {} does not answer", node.name()),
+        "PersistentVolumeClaim orders-db-1".to_owned(),
+        "Bring the node back".to_owned(),
+        "out-of-service=nodeshutdown".to_owned(),
+    ];
+    let parts: Vec<_> = parts.iter().map(String::as_str).collect();
+    named(&scene, "NodeLost", &parts).await;
+    let meanwhile = pods.get("orders-db-1-0").await.unwrap();
+    assert_eq!(
+        (meanwhile.uid(), meanwhile.metadata.deletion_timestamp),
+        (before.uid(), None),
+        "the Pod was forced"
+    );
+    node.reconnect().unwrap();
+    healed(&scene).await;
+    writer.goes_on().await;
+    writer.check(&scene).await;
+}
+
+/// Nobody marks a class as default, so that a claim that names none gets no volume.
+pub async fn a_missing_default_storage_class_is_named_and_heals(scene: Scene) {
+    let classes: Api<StorageClass> = Api::all(scene.world.client.clone());
+    let make_default = |is_default| {
+        let (classes, node) = (classes.clone(), scene.world.stage.cluster.nodes()[0].name());
+        let class = class(HOME_CLASS, is_default, Some(node));
+        let parameters = PatchParams::apply("test").force();
+        async move {
+            let patched = classes.patch(HOME_CLASS, &parameters, &Patch::Apply(class)).await;
+            patched.unwrap();
+        }
+    };
+    make_default(false).await;
+    scene.apply("orders", json!({})).await;
+    let parts = [
+        "PersistentVolumeClaim orders-db-1 names no StorageClass",
+        "the cluster has no default one",
+        "is-default-class=true",
+    ];
+    named(&scene, "StorageClassMissing", &parts).await;
+    soon(&scene, "StorageClassMissing").await;
+    scene
+        .condition("orders", "StorageReady", "False", "StorageClassMissing")
+        .await;
+    make_default(true).await;
+    healed(&scene).await;
+}
+
+/// Our Pods fit `restricted`; one into which a mesh puts its container does not.
+pub async fn pod_security_that_refuses_a_changed_pod_is_named_and_heals(scene: Scene) {
+    let client = scene.world.client.clone();
+    let kind =
+        |kind| ApiResource::from_gvk(&GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind));
+    let policies: Api<DynamicObject> = Api::all_with(client.clone(), &kind("MutatingAdmissionPolicy"));
+    let bindings: Api<DynamicObject> = Api::all_with(client, &kind("MutatingAdmissionPolicyBinding"));
+    let name = scene.namespace.clone();
+    let inject = r#"Object{spec: Object.spec{initContainers: [Object.spec.initContainers{
+        name: "mesh-init", image: "mesh",
+        securityContext: Object.spec.initContainers.securityContext{runAsUser: 0, runAsNonRoot: false}}]}}"#;
+    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": name}, "spec": {
+        "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+        "matchConstraints": {"resourceRules": [
+            {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]},
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": inject}}]}});
+    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": name}, "spec": {"policyName": name,
+        "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}}});
+    let post = PostParams::default();
+    policies
+        .create(&post, &serde_json::from_value(policy).unwrap())
+        .await
+        .unwrap();
+    bindings
+        .create(&post, &serde_json::from_value(binding).unwrap())
+        .await
+        .unwrap();
+    let dry = PostParams {
+        dry_run: true,
+        ..post
+    };
+    let probe = json!({"metadata": {"name": "probe"}, "spec": {
+        "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{"name": "probe", "image": "probe", "securityContext": {
+            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}});
+    let probe: Pod = serde_json::from_value(probe).unwrap();
+    eventually("Pods that are changed and refused", || async {
+        match scene.api::<Pod>().create(&dry, &probe).await {
+            Ok(_) => Err("a Pod would be made".to_owned()),
+            Err(error) if error.to_string().contains("violates PodSecurity") => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await;
+    scene.apply("orders", json!({})).await;
+    let parts = [
+        "StatefulSet orders-db-1 cannot make Pod orders-db-1-0",
+        "violates PodSecurity \"restricted",
+        "mesh-init",
+        "look for what changes our Pods",
+    ];
+    named(&scene, "PodSecurityRefused", &parts).await;
+    soon(&scene, "PodSecurityRefused").await;
+    bindings.delete(&name, &DeleteParams::default()).await.unwrap();
+    policies.delete(&name, &DeleteParams::default()).await.unwrap();
+    healed(&scene).await;
+}
