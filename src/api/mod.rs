@@ -27,6 +27,9 @@ pub mod label {
     pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
     /// [`MANAGER`].
     pub const PART_OF: &str = "app.kubernetes.io/part-of";
+    /// Revision of its StatefulSet that a Pod was made from (`ControllerRevisionHashLabelKey` of
+    /// `k8s.io/api/apps/v1`).
+    pub const REVISION: &str = "controller-revision-hash";
     /// Value of [`COMPONENT`].
     pub const DATABASE: &str = "database";
     /// Value of [`MANAGED_BY`]; also the selector of every watch.

@@ -14,13 +14,15 @@ use super::{key, label, manager};
 /// Label that names the Service of an EndpointSlice.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Labels and annotations that are kept.
-const KEPT: [&str; 9] = [
+const KEPT: [&str; 11] = [
     SERVICE_NAME,
     label::MANAGED_BY,
     key::CLAIM,
     key::TEAM,
     key::APPLIED,
     key::RESTART_HASH,
+    key::ASKED,
+    label::REVISION,
     key::IDENTITY,
     key::REPORT,
     key::WANTED,

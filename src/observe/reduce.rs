@@ -11,9 +11,6 @@ use crate::claim::quantity::Bytes;
 use crate::plan::observed::{ContainerTrouble, Detail, LastEnd, Pod, Volume, Workload};
 use crate::render::Kind;
 
-/// Label that the StatefulSet's controller puts on Pods (`ControllerRevisionHashLabelKey` of `k8s.io/api/apps/v1`).
-const REVISION: &str = "controller-revision-hash";
-
 /// What is kept of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
@@ -161,7 +158,7 @@ pub fn pod(meta: &ObjectMeta, spec: Option<&PodSpec>, status: Option<&PodStatus>
         ready: condition("Ready").is_some_and(|it| it.status == "True"),
         restart_hash: annotation(meta, key::RESTART_HASH).map(str::to_owned),
         asked: annotation(meta, key::ASKED).map(str::to_owned),
-        revision: meta.labels.as_ref().and_then(|it| it.get(REVISION)).cloned(),
+        revision: meta.labels.as_ref().and_then(|it| it.get(label::REVISION)).cloned(),
         wanted: annotation(meta, key::WANTED).map(str::to_owned),
         unschedulable: condition("PodScheduled")
             .filter(|it| it.status == "False")

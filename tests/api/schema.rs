@@ -189,7 +189,7 @@ pub async fn a_version_is_bound_to_what_has_run(suite: &Suite) {
         .await
         .unwrap();
     for (version, expected) in [
-        ("18", Some("of the major version that the data is of")),
+        ("18", Some("of the series that the data is of")),
         ("17.4", Some("cannot be lowered below the version that has run")),
         ("17.5", None),
         ("17.99", None),
