@@ -42,13 +42,8 @@ impl Binding {
             .with_context(|| format!("the Secret has no key {key}"))
     }
 
-    /// Connects by `uri`, at the address that its host name resolves to. The server must prove that it is this
-    /// host, by a certificate of the authority in `ca.crt` (what libpq calls `verify-full`).
-    pub async fn connect(&self, address: IpAddr, port: u16) -> anyhow::Result<tokio_postgres::Client> {
-        self.connect_as(self.get("host")?, address, port).await
-    }
-
-    /// The same under another name of the server.
+    /// Connects by `uri`, at this address. The server must prove that it is `host`, by a certificate of the authority
+    /// in `ca.crt` (what libpq calls `verify-full`).
     pub async fn connect_as(
         &self,
         host: &str,

@@ -28,6 +28,8 @@ const BACKOFF: [(Class, Duration, Duration); 3] = [
 ];
 /// How often Secrets are read although nothing has happened.
 pub const RESYNC: Duration = Duration::from_secs(30 * 60);
+/// How often they are read at most where a running agent has no password from them.
+pub const DOUBT: Duration = Duration::from_secs(15);
 
 /// Memory of all claims, by UID.
 #[derive(Debug, Default)]

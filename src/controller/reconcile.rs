@@ -17,7 +17,7 @@ use crate::api::{FINALIZER, key};
 use crate::apply::{self, Target, Written};
 use crate::certificate::Keys;
 use crate::claim::{Claim, ClaimId};
-use crate::controller::memory::{RESYNC, Remembered};
+use crate::controller::memory::{DOUBT, RESYNC, Remembered};
 use crate::issue;
 use crate::observe::cache::newer;
 use crate::observe::{self, Ask, Known, MadeSecrets};
@@ -144,7 +144,8 @@ struct Seen {
     status: Option<DatabaseClaimStatus>,
     suspects: Vec<Slot>,
     made: Option<MadeSecrets>,
-    secrets_due: bool,
+    /// Time since the Secrets were made or read last.
+    secrets_age: Option<Duration>,
 }
 
 impl Seen {
@@ -168,9 +169,7 @@ impl Seen {
             deleting: meta.deletion_timestamp.is_some(),
             suspects: remembered.suspects,
             made: context.memory.take_made(&id.uid),
-            secrets_due: remembered
-                .secrets_read
-                .is_some_and(|read| read.elapsed() >= RESYNC),
+            secrets_age: remembered.secrets_read.map(|read| read.elapsed()),
         }
     }
 
@@ -233,7 +232,7 @@ async fn observe(id: &ClaimId, team: &str, seen: &Seen, context: &Context) -> Re
         })
         .await?;
     context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
-        if matches!(secrets, Known::Nothing) || it.secrets_read.is_none() {
+        if matches!(secrets, Known::Nothing | Known::Doubtful) || it.secrets_read.is_none() {
             it.secrets_read = Some(Instant::now());
         }
     });
@@ -244,14 +243,20 @@ async fn observe(id: &ClaimId, team: &str, seen: &Seen, context: &Context) -> Re
 fn secrets<'a>(seen: &'a Seen, context: &Context) -> Known<'a> {
     let pending = seen.suspects.iter().any(|slot| slot.kind() == Kind::Secret);
     let open = seen.secrets_open() || (seen.deleting && seen.has_finalizer());
-    if seen.secrets_due || pending || open {
+    if seen.secrets_age.is_some_and(|age| age >= RESYNC) || pending || open {
         return Known::Nothing;
     }
     match (&seen.status, &seen.made) {
         // A claim without a status may have found Secrets of a former one, in whatever state.
         (None, _) => Known::Untouched,
         (_, Some(made)) => Known::Made(made),
-        (Some(status), None) if status::credentials_in_doubt(status, context.now()) => Known::Doubtful,
+        // A long initialisation is no reason to read them at each of its steps.
+        (Some(status), None)
+            if seen.secrets_age.is_none_or(|age| age >= DOUBT)
+                && status::credentials_in_doubt(status, context.now()) =>
+        {
+            Known::Doubtful
+        }
         _ => Known::Marked,
     }
 }

@@ -158,7 +158,11 @@ pub fn pod(meta: &ObjectMeta, spec: Option<&PodSpec>, status: Option<&PodStatus>
         ready: condition("Ready").is_some_and(|it| it.status == "True"),
         restart_hash: annotation(meta, key::RESTART_HASH).map(str::to_owned),
         asked: annotation(meta, key::ASKED).map(str::to_owned),
-        revision: meta.labels.as_ref().and_then(|it| it.get(label::REVISION)).cloned(),
+        revision: meta
+            .labels
+            .as_ref()
+            .and_then(|it| it.get(label::REVISION))
+            .cloned(),
         wanted: annotation(meta, key::WANTED).map(str::to_owned),
         unschedulable: condition("PodScheduled")
             .filter(|it| it.status == "False")

@@ -424,7 +424,7 @@ fn traces_tell(requests: &[ExportTraceServiceRequest], namespace: &str) {
     passes_tell(&spans, namespace);
 }
 
-/// A pass with its steps, and its requests below them.
+/// A pass with the steps of each of its waves, and its requests below them.
 fn passes_tell(spans: &[&Span], namespace: &str) {
     let children = |parent: &Span| -> Vec<&Span> {
         let of = |it: &&&Span| it.parent_span_id == parent.span_id && it.trace_id == parent.trace_id;
@@ -443,15 +443,18 @@ fn passes_tell(spans: &[&Span], namespace: &str) {
         ("orders", namespace)
     );
     let steps = children(first);
+    let waves = named(&steps, "observe");
+    assert!(waves > 0, "{steps:?}");
     for name in ["observe", "plan", "apply", "status"] {
         assert_eq!(
             named(&steps, name),
-            1,
+            waves,
             "{name} among {:?}",
             steps.iter().map(|it| &it.name).collect::<Vec<_>>()
         );
     }
-    let apply = steps.iter().find(|it| it.name == "apply").unwrap();
+    let first = steps.iter().filter(|it| it.name == "apply");
+    let apply = first.min_by_key(|it| it.start_time_unix_nano).unwrap();
     let writes = children(apply);
     assert!(
         writes.len() > 5 && named(&writes, "request") == writes.len(),

@@ -123,7 +123,10 @@ scenarios![
 ];
 
 /// Scenarios that change what all others rely on.
-const ALONE: [&str; 1] = ["surroundings::a_missing_default_storage_class_is_named_and_heals"];
+const ALONE: [&str; 2] = [
+    "surroundings::a_missing_default_storage_class_is_named_and_heals",
+    "tls::certificates_are_renewed_while_a_session_stays_open",
+];
 
 /// Scenarios wait more than they work, so there are more of them at once than cores.
 const SIDE_BY_SIDE: usize = 4;

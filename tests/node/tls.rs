@@ -95,6 +95,38 @@ pub async fn a_client_verifies_and_plaintext_is_refused_until_it_is_allowed(scen
     assert_eq!(uid(&scene).await, before, "the Pod was restarted");
 }
 
+/// The key of the authority is lost: another authority joins, and signs when applications had time to learn of it.
+async fn another_authority(scene: &Scene, certificate: &str) {
+    let secrets = scene.api::<Secret>();
+    let lost = Patch::Merge(json!({"data": {"ca.key": null}}));
+    secrets
+        .patch("orders-db-admin", &PatchParams::default(), &lost)
+        .await
+        .unwrap();
+    let markers = scene.api::<ConfigMap>();
+    markers
+        .delete("orders-db-admin", &DeleteParams::default())
+        .await
+        .unwrap();
+    eventually("both authorities in the Secret", || async {
+        let count = authorities(scene).await;
+        (count == 2).then_some(()).ok_or(format!("{count}"))
+    })
+    .await;
+    let (both, address) = scene.binding("orders").await;
+    another_certificate(scene, certificate).await;
+    let engine = scene.engine;
+    engine
+        .connect(&both, address)
+        .await
+        .expect("who knows both believes either");
+    eventually("the former authority is gone", || async {
+        let count = authorities(scene).await;
+        (count == 1).then_some(()).ok_or(format!("{count}"))
+    })
+    .await;
+}
+
 /// A short life, watched from the outside: the certificate is renewed, then its authority is replaced. A session
 /// stays open all the time, new ones verify with what the Secret said before or says now, nothing is restarted.
 pub async fn certificates_are_renewed_while_a_session_stays_open(scene: Scene) {
@@ -102,7 +134,11 @@ pub async fn certificates_are_renewed_while_a_session_stays_open(scene: Scene) {
     let _alone = world.operator.write().await;
     let mut lives = World::values();
     lives["certificates"] = json!({"lifetime": LIFE, "authorityLifetime": 4 * LIFE});
-    world.stage.install(&world.stage.image, Progress::Stderr, &lives).await.unwrap();
+    world
+        .stage
+        .install(&world.stage.image, Progress::Stderr, &lives)
+        .await
+        .unwrap();
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
     let before = uid(&scene).await;
@@ -117,34 +153,7 @@ pub async fn certificates_are_renewed_while_a_session_stays_open(scene: Scene) {
         .connect(&first_binding, address)
         .await
         .expect("the authority is the same");
-    // Its key is lost: another authority joins, and signs when applications had time to learn of it.
-    let secrets = scene.api::<Secret>();
-    let lost = Patch::Merge(json!({"data": {"ca.key": null}}));
-    secrets
-        .patch("orders-db-admin", &PatchParams::default(), &lost)
-        .await
-        .unwrap();
-    let markers = scene.api::<ConfigMap>();
-    markers
-        .delete("orders-db-admin", &DeleteParams::default())
-        .await
-        .unwrap();
-    eventually("both authorities in the Secret", || async {
-        let count = authorities(&scene).await;
-        (count == 2).then_some(()).ok_or(format!("{count}"))
-    })
-    .await;
-    let (both, _) = scene.binding("orders").await;
-    another_certificate(&scene, &second).await;
-    engine
-        .connect(&both, address)
-        .await
-        .expect("who knows both believes either");
-    eventually("the former authority is gone", || async {
-        let count = authorities(&scene).await;
-        (count == 1).then_some(()).ok_or(format!("{count}"))
-    })
-    .await;
+    another_authority(&scene, &second).await;
     scene.connect("orders").await;
     let former = engine.connect(&first_binding, address).await;
     assert!(former.is_err(), "the former authority alone");
