@@ -83,12 +83,22 @@ impl Error {
             _ => false,
         };
         // In a namespace that is going nothing is to be made, and nobody to be told.
-        (refused && !status.message.contains("because it is being terminated")).then(|| Refusal {
+        (refused && !self.namespace_goes()).then(|| Refusal {
             verb,
             kind,
             name: name.clone(),
             words: status.message.clone(),
         })
+    }
+
+    /// Whether nothing can be made in the claim's namespace any more, because it is being deleted; that never ends
+    /// in anything else than the claim's own end.
+    pub fn namespace_goes(&self) -> bool {
+        let Self::Apply(apply::Error::Write { source, .. }) = self else {
+            return false;
+        };
+        matches!(&**source, kube::Error::Api(status)
+            if status.code == 403 && status.message.contains("because it is being terminated"))
     }
 
     /// A static name for metrics.

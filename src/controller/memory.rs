@@ -54,6 +54,8 @@ pub struct Remembered {
     pub made: Option<MadeSecrets>,
     /// When the Secrets were read last.
     pub secrets_read: Option<Instant>,
+    /// Whether the namespace is being deleted, so that nothing can be made in it.
+    pub namespace_goes: bool,
     /// Whether our finalizer was taken off a claim that goes: there is nothing left to do for it.
     pub released: bool,
     /// Whether an Event has told of trouble and none yet of its end.

@@ -58,6 +58,10 @@ async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Er
     let remembered = context.memory.recall(&id.uid);
     let claim = context.newest(claim);
     let mut seen = Seen::new(&claim, remembered, context, &id);
+    if seen.namespace_goes && !seen.deleting {
+        // Its turn will come; until then every object that goes would be made again in vain.
+        return Ok(Action::await_change());
+    }
     let mut observed = match observe(&id, &claim.spec.team, &seen, context)
         .instrument(debug_span!("observe"))
         .await
@@ -141,6 +145,7 @@ struct Seen {
     generation: i64,
     finalizers: Vec<String>,
     deleting: bool,
+    namespace_goes: bool,
     status: Option<DatabaseClaimStatus>,
     suspects: Vec<Slot>,
     made: Option<MadeSecrets>,
@@ -167,6 +172,7 @@ impl Seen {
             generation: meta.generation.unwrap_or_default(),
             finalizers,
             deleting: meta.deletion_timestamp.is_some(),
+            namespace_goes: remembered.namespace_goes,
             suspects: remembered.suspects,
             made: context.memory.take_made(&id.uid),
             secrets_age: remembered.secrets_read.map(|read| read.elapsed()),
@@ -351,6 +357,10 @@ async fn apply(
                 let apply::Error::Write { slot, .. } = &error;
                 let slot = *slot;
                 let error = Error::from(error);
+                if error.namespace_goes() {
+                    let key = (id.namespace.as_str(), id.name.as_str());
+                    context.memory.note(&id.uid, key, |it| it.namespace_goes = true);
+                }
                 match error.refusal() {
                     Some(refusal) => refusals.push(refusal),
                     // It may be there although no watch has shown it; what was refused is not.

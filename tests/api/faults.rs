@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -58,6 +58,20 @@ impl fmt::Display for Fault {
             Self::StaleRead => f.write_str("stale watches"),
         }
     }
+}
+
+/// What all requests meet, until it changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weather {
+    Fair,
+    /// Nobody listens; what was open is cut.
+    Away,
+    /// Every request is refused, with this code and a second to wait; watches are cut.
+    Refused(u16),
+    /// Watches begin at a version that is too old; what was open is cut.
+    Gone,
+    /// Writes are carried out, and answered this much later.
+    Slow(Duration),
 }
 
 /// A write by what it does, so that it is the same one in every run, in whatever order a wave is carried out.
@@ -138,7 +152,15 @@ pub struct Plan {
     pub reads: Mutex<Vec<String>>,
     /// Every password that the API server was given, whether or not the operator heard its answer.
     pub passwords: Mutex<BTreeSet<String>>,
+    /// What the API server has carried out since [`Plan::arm`]: each write and its body.
+    pub accepted: Mutex<Vec<(String, Value)>>,
     pub crashed: Notify,
+    /// What all requests meet.
+    pub weather: watch::Sender<Weather>,
+    /// When each request was sent, by method and path.
+    pub asked: Mutex<Vec<(Instant, String)>>,
+    /// A write with this in its path or name panics in whoever sends it.
+    pub panics: Mutex<Option<String>>,
     stale: watch::Sender<bool>,
 }
 
@@ -156,9 +178,18 @@ impl Plan {
             counts: Mutex::default(),
             reads: Mutex::default(),
             passwords: Mutex::default(),
+            accepted: Mutex::default(),
             crashed: Notify::new(),
+            weather: watch::Sender::new(Weather::Fair),
+            asked: Mutex::default(),
+            panics: Mutex::default(),
             stale: watch::Sender::new(false),
         })
+    }
+
+    /// Changes what all requests meet.
+    pub fn set_weather(&self, weather: Weather) {
+        self.weather.send_replace(weather);
     }
 
     /// Counts from here, and breaks this write once.
@@ -168,6 +199,8 @@ impl Plan {
         *aim = fault.map(|(point, fault)| (Aim::Point(point), fault));
         self.writes.lock().unwrap().clear();
         self.reads.lock().unwrap().clear();
+        self.asked.lock().unwrap().clear();
+        self.accepted.lock().unwrap().clear();
         self.counts.lock().unwrap().clear();
     }
 
@@ -250,11 +283,18 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let plan = self.plan.clone();
         let path = request.uri().to_string();
+        let asked = format!("{} {path}", request.method());
+        plan.asked.lock().unwrap().push((Instant::now(), asked));
+        let weather = *plan.weather.borrow();
         if request.method() == Method::GET {
+            let is_watch = path.contains("watch=true");
             plan.reads.lock().unwrap().push(path);
-            let gate = plan.stale.subscribe();
+            if let Some(answer) = in_the_way(weather, is_watch) {
+                return Box::pin(std::future::ready(answer));
+            }
+            let gates = Gates::of(&plan);
             let call = self.inner.call(request);
-            return Box::pin(async move { Ok(call.await?.map(|body| gated(body, gate))) });
+            return Box::pin(async move { Ok(call.await?.map(|body| gated(body, gates))) });
         }
         let (parts, body) = request.into_parts();
         // The client sends whole bodies, so there is nothing to wait for.
@@ -270,7 +310,20 @@ where
             body,
         };
         let password = write.password();
+        if plan
+            .panics
+            .lock()
+            .unwrap()
+            .as_ref()
+            .is_some_and(|it| write.what().contains(it))
+        {
+            return Box::pin(async { panic!("injected by the test") });
+        }
+        let accepted = (write.what(), write.body.clone());
         let fault = plan.next(write);
+        if let Some(answer) = in_the_way(weather, false) {
+            return Box::pin(std::future::ready(answer));
+        }
         if fault == Some(Fault::CrashBefore) {
             plan.crashed.notify_one();
             return Box::pin(std::future::pending());
@@ -283,9 +336,10 @@ where
         let call = call.inspect_ok(move |answer| {
             if answer.status().is_success() {
                 noted.passwords.lock().unwrap().extend(password);
+                noted.accepted.lock().unwrap().push(accepted);
             }
         });
-        Box::pin(async move { strike(fault, &plan, call).await })
+        Box::pin(async move { late(weather, strike(fault, &plan, call)).await })
     }
 }
 
@@ -299,7 +353,7 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let open = || watch::Sender::new(false).subscribe();
+    let open = Gates::open;
     match fault {
         Some(Fault::CrashAfter) => {
             call.await?;
@@ -323,22 +377,83 @@ where
     }
 }
 
-/// Holds frames back while the gate says so.
-fn gated<B>(body: B, gate: watch::Receiver<bool>) -> StreamBody<Frames>
+/// What an answer's frames pass.
+struct Gates {
+    stale: watch::Receiver<bool>,
+    weather: watch::Receiver<Weather>,
+}
+
+impl Gates {
+    fn of(plan: &Plan) -> Self {
+        Self {
+            stale: plan.stale.subscribe(),
+            weather: plan.weather.subscribe(),
+        }
+    }
+
+    /// For an answer that is always let through.
+    fn open() -> Self {
+        Self {
+            stale: watch::Sender::new(false).subscribe(),
+            weather: watch::Sender::new(Weather::Fair).subscribe(),
+        }
+    }
+
+    /// Waits until an answer that is under way is cut.
+    async fn cut(&mut self) {
+        let cuts = |it: &Weather| !matches!(it, Weather::Fair | Weather::Slow(_));
+        if self.weather.wait_for(cuts).await.is_err() {
+            // The sender is gone, and with it every reason to cut.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Holds frames back while watches are silent, and ends them when the weather does.
+fn gated<B>(body: B, gates: Gates) -> StreamBody<Frames>
 where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     let frames = futures::stream::unfold(
-        (Box::pin(body.map_err(Into::into)), gate),
-        |(mut body, mut gate)| async move {
-            let frame = body.frame().await?;
+        (Box::pin(body.map_err(Into::into)), gates),
+        |(mut body, mut gates)| async move {
+            let frame = tokio::select! {
+                frame = body.frame() => frame?,
+                () = gates.cut() => Err("the connection was cut".into()),
+            };
             // An error means that the sender is gone, and with it every reason to wait.
-            let _ = gate.wait_for(|silent| !silent).await;
-            Some((frame, (body, gate)))
+            let _ = gates.stale.wait_for(|silent| !silent).await;
+            Some((frame, (body, gates)))
         },
     );
     StreamBody::new(frames.boxed())
+}
+
+/// What is answered without asking anybody.
+fn in_the_way(weather: Weather, is_watch: bool) -> Option<Answer> {
+    match weather {
+        Weather::Away => Some(Err("nobody listens".into())),
+        Weather::Refused(code) => Some(Ok(refusal(code))),
+        Weather::Gone if is_watch => {
+            let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "message": "too old resource version: 1 (2)", "reason": "Expired", "code": 410});
+            Some(Ok(answer(
+                StatusCode::OK,
+                &json!({"type": "ERROR", "object": status}),
+            )))
+        }
+        _ => None,
+    }
+}
+
+/// An answer that comes when the weather lets it.
+async fn late<T>(weather: Weather, answer: impl Future<Output = T>) -> T {
+    let answer = answer.await;
+    if let Weather::Slow(time) = weather {
+        tokio::time::sleep(time).await;
+    }
+    answer
 }
 
 /// What an API server says when it refuses.
@@ -351,7 +466,14 @@ fn refusal(code: u16) -> Response<StreamBody<Frames>> {
     };
     let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": "injected by the test", "reason": reason, "code": code});
-    let frame = Frame::data(Bytes::from(body.to_string()));
+    let mut response = answer(status, &body);
+    let wait = http::HeaderValue::from_static("1");
+    response.headers_mut().insert("retry-after", wait);
+    response
+}
+
+fn answer(status: StatusCode, body: &Value) -> Response<StreamBody<Frames>> {
+    let frame = Frame::data(Bytes::from(format!("{body}\n")));
     let mut response = Response::new(StreamBody::new(
         futures::stream::iter([Ok(frame)]).boxed() as Frames
     ));

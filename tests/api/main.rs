@@ -9,6 +9,7 @@
 )]
 
 mod cluster;
+mod deletion;
 mod exposition;
 mod faults;
 mod grants;
@@ -20,8 +21,10 @@ mod rights;
 mod scenarios;
 mod scene;
 mod schema;
+mod shutdown;
 mod stage;
 mod telemetry;
+mod weather;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,7 +33,9 @@ use cluster::Suite;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // They wait more than they work.
+    arguments.test_threads.get_or_insert(4);
     let runtime = Arc::new(tokio::runtime::Runtime::new().expect("a runtime"));
     if arguments.list {
         return libtest_mimic::run(&arguments, trials(None)).exit_code();
@@ -89,6 +94,26 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         lease::a_deleted_lease_is_not_taken_before_its_term_is_over,
         lease::a_standby_is_ready_and_writes_nothing_until_it_leads,
         lease::a_leader_whose_lease_ran_out_writes_nothing,
+        deletion::a_claim_that_is_deleted_in_the_foreground_ends,
+        deletion::a_claim_that_is_deleted_in_the_background_ends,
+        deletion::a_claim_that_is_deleted_as_an_orphan_ends_and_the_same_claim_goes_on,
+        deletion::a_retained_claim_that_is_created_again_has_its_data_and_password,
+        deletion::a_claim_whose_spec_is_refused_ends,
+        deletion::a_paused_claim_ends,
+        deletion::a_claim_that_was_deleted_while_no_operator_ran_ends,
+        deletion::of_two_policies_the_safer_one_wins_when_it_changes_after_the_deletion,
+        deletion::a_namespace_that_goes_ends_and_nothing_is_made_in_it,
+        deletion::a_claim_that_is_deleted_together_with_its_namespace_ends,
+        deletion::a_deleted_definition_leaves_what_retain_protects_and_comes_back,
+        weather::an_api_server_that_is_away_for_a_while_is_waited_for,
+        weather::an_api_server_that_refuses_with_429_is_waited_for,
+        weather::an_api_server_that_refuses_with_500_is_waited_for,
+        weather::an_api_server_that_refuses_with_503_is_waited_for,
+        weather::watches_that_begin_too_late_are_begun_anew,
+        weather::answers_that_come_after_the_pass_has_ended_are_made_up_for,
+        weather::an_api_server_that_is_killed_and_started_again_is_found_again,
+        weather::a_pass_that_panics_disturbs_no_other_claim,
+        shutdown::sigterm_in_the_middle_of_work_finishes_what_runs_and_releases_the_lease,
         grants::what_is_granted_is_what_is_used,
         rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
     ];

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -10,13 +11,14 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 /// One process.
 pub struct Program {
     child: Child,
-    log: tokio::task::JoinHandle<String>,
+    log: Arc<Mutex<String>>,
+    reading: tokio::task::JoinHandle<()>,
 }
 
 impl Program {
@@ -33,13 +35,27 @@ impl Program {
             .kill_on_drop(true)
             .spawn()
             .expect("the operator can be started");
-        let mut stderr = child.stderr.take().unwrap();
-        let log = tokio::spawn(async move {
-            let mut log = String::new();
-            let _ = stderr.read_to_string(&mut log).await;
-            log
+        let stderr = child.stderr.take().unwrap();
+        let log = Arc::<Mutex<String>>::default();
+        let kept = log.clone();
+        let reading = tokio::spawn(async move {
+            let mut lines = BufReader::new(stderr).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut kept = kept.lock().unwrap();
+                kept.push_str(&line);
+                kept.push('\n');
+            }
         });
-        Self { child, log }
+        Self { child, log, reading }
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|ended| ended.is_none())
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -53,7 +69,8 @@ impl Program {
         let ended: io::Result<ExitStatus> = tokio::time::timeout(limit, self.child.wait())
             .await
             .expect("the operator ends in time");
-        (ended.unwrap(), self.log.await.unwrap())
+        self.reading.await.unwrap();
+        (ended.unwrap(), self.log.lock().unwrap().clone())
     }
 
     /// SIGTERM, and a clean end.

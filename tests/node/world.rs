@@ -27,7 +27,7 @@ pub const OPERATOR_NAMESPACE: &str = devcluster::operator::NAMESPACE;
 /// The Lease by which its replicas elect a leader.
 const LEASE: &str = "dbclaim";
 /// How long anything may take before a test gives up. Generous: the machine may be busy; nothing is measured.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_secs(180);
 
 /// The default class: volumes on the first node, where everybody is.
 pub const HOME_CLASS: &str = "home";
