@@ -6,17 +6,22 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::files::Certificate;
 use crate::certificate;
 
+/// How long the server may take to end a connection.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Directory of certificates below the run directory.
 const DIRECTORY: &str = "tls";
 
@@ -68,11 +73,17 @@ pub(super) async fn shown(stream: TcpStream) -> io::Result<Vec<u8>> {
         .with_custom_certificate_verifier(Arc::new(Any(provider)))
         .with_no_client_auth();
     let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
-    let session = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-    let (_, session) = session.get_ref();
-    let leaf = session.peer_certificates().and_then(|chain| chain.first());
-    leaf.map(|it| it.to_vec())
-        .ok_or_else(|| io::Error::other("the server shows no certificate"))
+    let mut session = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    let (_, connection) = session.get_ref();
+    let leaf = connection.peer_certificates().and_then(|chain| chain.first());
+    let leaf = leaf.map(|it| it.to_vec());
+    // In good order, or the server's log would tell of each look.
+    let end = async {
+        session.shutdown().await?;
+        tokio::io::copy(&mut session, &mut tokio::io::sink()).await
+    };
+    let _ = timeout(GOODBYE, end).await;
+    leaf.ok_or_else(|| io::Error::other("the server shows no certificate"))
 }
 
 /// Accepts every certificate, because it is what is asked for; nothing is ever sent on such a connection. That

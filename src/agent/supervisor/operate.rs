@@ -214,13 +214,13 @@ impl Work<'_> {
         match certify::certify(self.engine, self.process, given, problem, host).await {
             Ok((report, told)) => {
                 if told {
-                    tracing::info!(
-                        certificate = report.certificate,
-                        trouble = report.trouble,
-                        "certificate"
-                    );
+                    tracing::info!(certificate = report.certificate, "certificate");
                     // What was refused for want of TLS is read anew.
                     self.configure = Some(Instant::now());
+                }
+                let before = self.context.board.report().tls.and_then(|it| it.trouble);
+                if let Some(problem) = report.trouble.as_ref().filter(|it| before.as_ref() != Some(*it)) {
+                    tracing::warn!(problem, "certificate not as it should be");
                 }
                 let wait = if report.trouble.is_some() {
                     RETRY
