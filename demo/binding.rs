@@ -2,10 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres::config::SslMode;
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// What stands in the Secret `<claim>-db-app`.
 pub struct Binding {
@@ -36,32 +42,40 @@ impl Binding {
             .with_context(|| format!("the Secret has no key {key}"))
     }
 
-    /// Connects by `uri`, at the address that its host name resolves to.
-    pub async fn connect(&self, address: IpAddr, port: u16) -> anyhow::Result<tokio_postgres::Client> {
-        let mut config: tokio_postgres::Config =
-            self.get("uri")?.parse().context("uri is not a PostgreSQL URI")?;
+    /// Connects by `uri`, at this address. The server must prove that it is `host`, by a certificate of the authority
+    /// in `ca.crt` (what libpq calls `verify-full`).
+    pub async fn connect_as(
+        &self,
+        host: &str,
+        address: IpAddr,
+        port: u16,
+    ) -> anyhow::Result<tokio_postgres::Client> {
+        let uri: tokio_postgres::Config = self.get("uri")?.parse().context("uri is not a PostgreSQL URI")?;
+        let mut config = tokio_postgres::Config::new();
         config
+            .host(host)
             .hostaddr(address)
+            .port(port)
+            .ssl_mode(SslMode::Require)
             .connect_timeout(std::time::Duration::from_secs(5));
-        if !config.get_ports().contains(&port) {
-            config = with_port(&config, port);
-        }
-        let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
+        uri.get_user().map(|user| config.user(user));
+        uri.get_password().map(|password| config.password(password));
+        uri.get_dbname().map(|name| config.dbname(name));
+        let tls = MakeRustlsConnect::new(self.trust()?);
+        let (client, connection) = config.connect(tls).await?;
         // It ends when the client is dropped.
         tokio::spawn(connection);
         Ok(client)
     }
-}
 
-/// The same database through a port that was forwarded to this machine.
-fn with_port(config: &tokio_postgres::Config, port: u16) -> tokio_postgres::Config {
-    let mut other = tokio_postgres::Config::new();
-    other.host("localhost").port(port);
-    config.get_hostaddrs().iter().for_each(|address| {
-        other.hostaddr(*address);
-    });
-    config.get_user().map(|user| other.user(user));
-    config.get_password().map(|password| other.password(password));
-    config.get_dbname().map(|name| other.dbname(name));
-    other
+    /// Trusts the authority of this claim and nobody else.
+    fn trust(&self) -> anyhow::Result<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        for authority in CertificateDer::pem_slice_iter(self.get("ca.crt")?.as_bytes()) {
+            roots.add(authority.context("ca.crt is not PEM")?)?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        Ok(config.with_root_certificates(roots).with_no_client_auth())
+    }
 }

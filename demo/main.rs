@@ -106,7 +106,10 @@ async fn query(binding: &Binding, address: std::net::IpAddr, port: u16) -> anyho
         "\nConnecting with nothing but the Secret {CLAIM}-db-app: {}",
         binding.get("host")?
     );
-    let database = binding.connect(address, port).await.context("cannot connect")?;
+    let database = binding
+        .connect_as(binding.get("host")?, address, port)
+        .await
+        .context("cannot connect")?;
     let said = "Hello from a real database";
     let sql =
         "CREATE TABLE IF NOT EXISTS greeting (id bigint GENERATED ALWAYS AS IDENTITY, said text NOT NULL)";

@@ -7,7 +7,8 @@
 //!                 └────────────── API server ◀──────────────┘
 //! ```
 //!
-//! Reading order: api, claim, class, engine, validate, render, plan, status, observe, apply, controller, agent.
+//! Reading order: api, claim, certificate, class, engine, validate, render, plan, status, observe, issue, apply, controller,
+//! agent.
 //! `docs/architecture.md` has the invariants.
 
 // Writes, the clock and the environment have one place each; clippy.toml lists what is meant.
@@ -16,11 +17,13 @@
 pub mod agent;
 pub mod api;
 pub mod apply;
+pub mod certificate;
 pub mod claim;
 pub mod class;
 pub mod cli;
 pub mod controller;
 pub mod engine;
+pub mod issue;
 pub mod lease;
 pub mod observe;
 pub mod plan;

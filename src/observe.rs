@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use http::Request;
+use jiff::Timestamp;
 use k8s_openapi::List;
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -22,6 +23,7 @@ use thiserror::Error;
 use crate::api::protocol::{Credentials, FORMAT, Report, path};
 use crate::api::wire::{Meta, MetaOnly};
 use crate::api::{API_VERSION, manager};
+use crate::certificate::Keys;
 use crate::claim::ClaimId;
 use crate::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState, Warning};
 use crate::render::{Kind, Slot};
@@ -57,6 +59,8 @@ pub struct Ask<'a> {
     pub secrets: Known<'a>,
     /// Whether the claim has not been ready for so long that Events are worth a look.
     pub in_trouble: bool,
+    /// Time of the pass: the Secrets are read when a certificate is to be renewed.
+    pub now: Timestamp,
 }
 
 /// What a pass knows of the claim's Secrets before it looks.
@@ -176,7 +180,10 @@ impl Observer {
             }
             Known::Nothing | Known::Untouched => true,
             Known::Doubtful if observed.current_report(id).is_some_and(unknown) => true,
-            Known::Doubtful | Known::Marked => !marked(Slot::AdminMarker) || !marked(Slot::AppMarker),
+            Known::Doubtful | Known::Marked => {
+                let renewal = observed.renewal(id).is_some_and(|at| at <= ask.now);
+                renewal || !marked(Slot::AdminMarker) || !marked(Slot::AppMarker)
+            }
         };
         if read {
             observed.admin = self.secret(id, Slot::AdminSecret).await?;
@@ -305,11 +312,22 @@ impl Observer {
                     password,
                 }),
         };
+        let text = |key| {
+            let bytes = entry(key).unwrap_or_default();
+            String::from_utf8(bytes.to_vec()).unwrap_or_default()
+        };
+        let keys = Keys {
+            ca: text(path::CA_FILE),
+            ca_key: text(path::CA_KEY_FILE),
+            certificate: text(path::CERTIFICATE_FILE),
+            key: text(path::KEY_FILE),
+        };
         let intact = intact(&secret);
         Ok(SecretState::Present {
             ownership: ownership(id, &seen),
             uid: seen.uid,
             credentials,
+            keys: Box::new(keys),
             deleting: seen.deleting,
             applied: seen.applied.filter(|_| intact),
         })

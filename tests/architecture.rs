@@ -10,13 +10,13 @@ const GROUPS: [&[&str]; 10] = [
     &["bin"],
     &["cli"],
     &["controller", "agent"],
-    &["apply", "observe", "lease"],
+    &["apply", "observe", "lease", "issue"],
     &["status"],
     &["plan"],
     &["render"],
     &["validate"],
     &["engine", "class"],
-    &["claim"],
+    &["claim", "certificate"],
 ];
 /// Used by everybody, use nobody but `api`.
 const BESIDE: [&str; 2] = ["api", "telemetry"];

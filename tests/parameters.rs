@@ -73,10 +73,10 @@ fn lines(text: &str) -> BTreeMap<String, String> {
 #[test]
 fn a_parameter_stands_in_the_file_once_and_nothing_else_changes() {
     for (engine, file) in ENGINES {
-        let before = lines(&engine.config_files(MEMORY, &BTreeMap::new(), &[])[file]);
+        let before = lines(&engine.config_files(MEMORY, &BTreeMap::new(), &[], false)[file]);
         let name = engine.parameters()[0].name;
         let asked = BTreeMap::from([(name.to_owned(), "9".to_owned())]);
-        let text = engine.config_files(MEMORY, &asked, &[])[file].clone();
+        let text = engine.config_files(MEMORY, &asked, &[], false)[file].clone();
         assert_eq!(text.matches(&format!("\n{name} = ")).count(), 1, "{text}");
         let mut expected = before;
         expected.extend(asked);
@@ -100,9 +100,9 @@ proptest! {
             if engine.refuses(name, &value, MEMORY).is_some() {
                 continue;
             }
-            let mut expected = lines(&engine.config_files(MEMORY, &BTreeMap::new(), &[])[file]);
+            let mut expected = lines(&engine.config_files(MEMORY, &BTreeMap::new(), &[], false)[file]);
             let asked = BTreeMap::from([(name.to_owned(), value.clone())]);
-            let found = lines(&engine.config_files(MEMORY, &asked, &[])[file]);
+            let found = lines(&engine.config_files(MEMORY, &asked, &[], false)[file]);
             expected.extend(asked);
             prop_assert_eq!(found, expected);
         }

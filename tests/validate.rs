@@ -64,6 +64,7 @@ fn record() -> Identity {
 fn on(identity: Identity) -> References {
     References {
         restart: None,
+        without_tls: false,
         identity: Some(identity),
         requested: None,
         capacity: None,
@@ -73,6 +74,7 @@ fn on(identity: Identity) -> References {
 fn having(gib: u64) -> References {
     References {
         restart: None,
+        without_tls: false,
         identity: None,
         requested: Some(Bytes(gib * Bytes::GIB)),
         capacity: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use dbclaim::api::protocol::{
-    Applied, Credentials, Initialized, MemberConfig, MemberPhase, Report, WriteTest, path,
+    Applied, Credentials, Initialized, MemberConfig, MemberPhase, Report, TlsReport, WriteTest, path,
 };
 use dbclaim::api::{key, label, manager};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -135,11 +135,11 @@ async fn send(client: &Client, places: &Semaphore, claim: &(String, String), pod
 async fn report(client: &Client, (namespace, claim): &(String, String), pod: &str) -> anyhow::Result<()> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = secrets.get(&format!("{claim}-db-admin")).await?;
-    let credentials = secret
-        .data
-        .as_ref()
-        .and_then(|data| data.get(path::CREDENTIALS_FILE));
-    let credentials: Credentials = serde_json::from_slice(&credentials.context("no credentials yet")?.0)?;
+    let entry = |key| secret.data.as_ref().and_then(|data| data.get(key));
+    let credentials = entry(path::CREDENTIALS_FILE).context("no credentials yet")?;
+    let credentials: Credentials = serde_json::from_slice(&credentials.0)?;
+    let certificate = entry(path::CERTIFICATE_FILE).context("no certificate yet")?;
+    let certificate = dbclaim::certificate::first(std::str::from_utf8(&certificate.0)?)?;
     // Reports of one claim can overtake each other, so each says what is in force now.
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let config = maps.get(&format!("{claim}-db-config")).await?;
@@ -166,6 +166,12 @@ async fn report(client: &Client, (namespace, claim): &(String, String), pod: &st
             message: None,
         }),
         disk_percent: Some(5),
+        tls: Some(TlsReport {
+            certificate: dbclaim::certificate::fingerprint(&certificate),
+            ca: dbclaim::certificate::fingerprint(&entry(path::CA_FILE).context("no ca.crt yet")?.0),
+            verified: true,
+            ..TlsReport::default()
+        }),
     };
     let patch = json!({"metadata": {"annotations": {key::REPORT: serde_json::to_string(&report)?}}});
     let as_agent = PatchParams {

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::files::Certificate;
 use super::guard::DataState;
 use super::mysql::{self, Mysql};
 use super::postgres::{self, Postgres};
@@ -160,6 +161,24 @@ impl Engine {
     /// Makes the engine read its configuration again and says what came of it.
     pub(super) async fn reload(&self, process: &Process) -> Result<Configured, EngineError> {
         each!(self, driver => driver.reload(process).await)
+    }
+
+    /// Puts a certificate where the engine reads it at its next start, or when it takes it over.
+    pub(super) fn store(&self, certificate: &Certificate) -> io::Result<()> {
+        each!(self, driver => driver.store(certificate))
+    }
+
+    /// Makes the engine show the certificate that was stored last. Sessions stay.
+    pub(super) async fn take_over(&self, process: &Process) -> Result<(), EngineError> {
+        match self {
+            Self::Postgres(postgres) => postgres.reload(process).await.map(drop),
+            Self::Mysql(mysql) => mysql.take_over().await,
+        }
+    }
+
+    /// The certificate that a client over the network gets to see, in DER; `None` while the engine offers no TLS.
+    pub(super) async fn shown(&self) -> Result<Option<Vec<u8>>, EngineError> {
+        each!(self, driver => driver.shown().await)
     }
 
     /// What the engine makes of its configuration as it is now.

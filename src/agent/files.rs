@@ -16,6 +16,7 @@ use crate::api::protocol::{Credentials, FORMAT, MemberConfig, path};
 pub(super) struct Mounted {
     pub(super) member: Watched<MemberConfig>,
     pub(super) credentials: Watched<Credentials>,
+    pub(super) certificate: Watched<Certificate, 3>,
     /// Annotations of the Pod as the downward API prints them; a change means that the operator calls.
     pub(super) annotations: Watched<String>,
 }
@@ -23,30 +24,60 @@ pub(super) struct Mounted {
 impl Mounted {
     pub(super) fn new(root: &Root) -> Self {
         Self {
-            member: Watched::new(&root.config(), path::MEMBER_FILE, parse_versioned),
-            credentials: Watched::new(&root.credentials(), path::CREDENTIALS_FILE, parse_credentials),
-            annotations: Watched::new(&root.pod(), "annotations", |text| Ok(text.to_owned())),
+            member: Watched::new(&root.config(), [path::MEMBER_FILE], |[text]| {
+                parse_versioned(text)
+            }),
+            credentials: Watched::new(&root.credentials(), [path::CREDENTIALS_FILE], |[text]| {
+                parse_credentials(text)
+            }),
+            certificate: Watched::new(
+                &root.credentials(),
+                [path::CA_FILE, path::CERTIFICATE_FILE, path::KEY_FILE],
+                |[ca, leaf, key]| Ok(Certificate::new(ca, leaf, key)),
+            ),
+            annotations: Watched::new(&root.pod(), ["annotations"], |[text]| Ok(text.clone())),
         }
     }
 }
 
-/// One file below a directory that the kubelet replaces as a whole.
+/// The server's certificate with its key, and whom clients trust; all PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Certificate {
+    pub(super) ca: String,
+    pub(super) leaf: String,
+    pub(super) key: String,
+}
+
+impl Certificate {
+    fn new(ca: &str, leaf: &str, key: &str) -> Self {
+        let [ca, leaf, key] = [ca, leaf, key].map(str::to_owned);
+        Self { ca, leaf, key }
+    }
+}
+
+impl std::fmt::Debug for Certificate {
+    // A private key must never reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate").finish_non_exhaustive()
+    }
+}
+
+/// Files below a directory that the kubelet replaces as a whole, and what they say together.
 #[derive(Debug)]
-pub(super) struct Watched<T> {
+pub(super) struct Watched<T, const N: usize = 1> {
     directory: PathBuf,
-    file: PathBuf,
-    parse: fn(&str) -> Result<T, String>,
+    files: [PathBuf; N],
+    parse: fn(&[String; N]) -> Result<T, String>,
     seen: Option<Signature>,
     value: Option<T>,
     problem: Option<String>,
 }
 
-impl<T: PartialEq> Watched<T> {
-    fn new(directory: &Path, name: &str, parse: fn(&str) -> Result<T, String>) -> Self {
-        let (directory, file) = (directory.to_owned(), directory.join(name));
+impl<T: PartialEq, const N: usize> Watched<T, N> {
+    fn new(directory: &Path, names: [&str; N], parse: fn(&[String; N]) -> Result<T, String>) -> Self {
         Self {
-            directory,
-            file,
+            directory: directory.to_owned(),
+            files: names.map(|name| directory.join(name)),
             parse,
             seen: None,
             value: None,
@@ -56,16 +87,12 @@ impl<T: PartialEq> Watched<T> {
 
     /// Looks again; true when a new good value is there.
     pub(super) fn refresh(&mut self) -> bool {
-        let now = signature(&self.directory, &self.file);
+        let now = signature(&self.directory, &self.files);
         if now == self.seen && self.value.is_some() && self.problem.is_none() {
             return false;
         }
         self.seen = now;
-        let read = fs::read_to_string(&self.file)
-            .map_err(|error| format!("cannot read {}: {error}", self.file.display()));
-        match read
-            .and_then(|text| (self.parse)(&text).map_err(|error| format!("{}: {error}", self.file.display())))
-        {
+        match self.read() {
             Ok(value) => {
                 self.problem = None;
                 let new = self.value.as_ref() != Some(&value);
@@ -79,6 +106,16 @@ impl<T: PartialEq> Watched<T> {
         }
     }
 
+    fn read(&self) -> Result<T, String> {
+        let mut texts = [const { String::new() }; N];
+        for (text, file) in texts.iter_mut().zip(&self.files) {
+            let read = fs::read_to_string(file);
+            *text = read.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        }
+        let paths = self.files.each_ref().map(|file| file.display().to_string());
+        (self.parse)(&texts).map_err(|error| format!("{}: {error}", paths.join(", ")))
+    }
+
     /// The newest good value.
     pub(super) fn get(&self) -> Option<&T> {
         self.value.as_ref()
@@ -90,24 +127,22 @@ impl<T: PartialEq> Watched<T> {
     }
 }
 
-/// What changes when the content may have: the target of `..data`, and the file itself for plain directories.
+/// What changes when the content may have: the target of `..data`, and the files for plain directories.
 #[derive(Debug, PartialEq, Eq)]
 struct Signature {
     target: Option<PathBuf>,
-    inode: u64,
-    modified: (i64, i64),
-    size: u64,
+    /// Inode, time of the last change, size.
+    files: Vec<(u64, (i64, i64), u64)>,
 }
 
-fn signature(directory: &Path, file: &Path) -> Option<Signature> {
+fn signature(directory: &Path, files: &[PathBuf]) -> Option<Signature> {
     let target = fs::read_link(directory.join("..data")).ok();
-    let file = fs::metadata(file).ok()?;
-    Some(Signature {
-        target,
-        inode: file.ino(),
-        modified: (file.mtime(), file.mtime_nsec()),
-        size: file.size(),
-    })
+    let signature = |file: &PathBuf| {
+        let file = fs::metadata(file).ok()?;
+        Some((file.ino(), (file.mtime(), file.mtime_nsec()), file.size()))
+    };
+    let files = files.iter().map(signature).collect::<Option<_>>()?;
+    Some(Signature { target, files })
 }
 
 fn parse_credentials(text: &str) -> Result<Credentials, String> {

@@ -19,6 +19,7 @@ mod postgres;
 mod process;
 mod root;
 mod supervisor;
+mod tls;
 mod volume;
 
 pub use command::main;

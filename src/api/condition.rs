@@ -78,6 +78,8 @@ pub mod reason {
     pub const ENDPOINT_NOT_READY: &str = "EndpointNotReady";
     /// A newer password is not in force yet.
     pub const CREDENTIALS_PENDING: &str = "CredentialsPending";
+    /// The server's certificate cannot be used, has expired or is for other names.
+    pub const CERTIFICATE_INVALID: &str = "CertificateInvalid";
     /// A difference in the Pod template waits for a restart.
     pub const RESTART_NEEDED: &str = "RestartNeeded";
     /// A restart that was asked for is under way.

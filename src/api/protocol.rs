@@ -21,7 +21,8 @@ pub mod path {
     pub const RUN: &str = "/run/dbclaim";
     /// The `<claim>-db-config` ConfigMap: [`MEMBER_FILE`] and the engine's own files.
     pub const CONFIG: &str = "/etc/dbclaim/config";
-    /// The `<claim>-db-admin` Secret (optional; may be empty for a while): [`CREDENTIALS_FILE`].
+    /// The `<claim>-db-admin` Secret (optional; may be empty for a while): [`CREDENTIALS_FILE`], [`CA_FILE`],
+    /// [`CERTIFICATE_FILE`], [`KEY_FILE`].
     pub const CREDENTIALS: &str = "/etc/dbclaim/credentials";
     /// Downward API: one file, `annotations`, with the Pod's annotations.
     pub const POD: &str = "/etc/dbclaim/pod";
@@ -31,6 +32,14 @@ pub mod path {
     pub const MEMBER_FILE: &str = "member.json";
     /// Key of the Secret that holds [`super::Credentials`].
     pub const CREDENTIALS_FILE: &str = "credentials.json";
+    /// Key of both Secrets: certificates of the authorities to trust, the newest first. PEM.
+    pub const CA_FILE: &str = "ca.crt";
+    /// Key of the Secret, never mounted: private key of the newest authority. PEM.
+    pub const CA_KEY_FILE: &str = "ca.key";
+    /// Key of the Secret: the server's certificate. PEM.
+    pub const CERTIFICATE_FILE: &str = "tls.crt";
+    /// Key of the Secret: the server's private key. PEM.
+    pub const KEY_FILE: &str = "tls.key";
 }
 
 /// TCP port of the agent's HTTP server: `/readyz`, `/metrics`. Container port names `agent` and `metrics`.
@@ -61,6 +70,10 @@ pub struct MemberConfig {
     pub reports: BTreeMap<u32, String>,
     /// What the volume of each member must hold, by member id.
     pub volumes: BTreeMap<u32, VolumeExpectation>,
+    /// Name by which clients reach the database, which its certificate must be for; empty from an operator that
+    /// knows nothing of certificates.
+    #[serde(default)]
+    pub host: String,
     /// Seconds a fast stop may take before the processes are killed; below the Pod's grace period.
     pub stop_seconds: u32,
 }
@@ -164,6 +177,9 @@ pub struct Report {
     /// Outcome of the newest write test; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_test: Option<WriteTest>,
+    /// What clients get to see of TLS; absent from an agent that knows nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsReport>,
     /// Fill level of the volume in percent, rounded down to a multiple of 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_percent: Option<u8>,
@@ -206,6 +222,27 @@ pub struct Applied {
     /// [`Credentials::generation`]; 0 before the first.
     #[serde(default)]
     pub credentials: u64,
+}
+
+/// What clients get to see of TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsReport {
+    /// Fingerprint of the certificate that the engine shows; empty while it shows none.
+    #[serde(default)]
+    pub certificate: String,
+    /// Fingerprint of `ca.crt` as the agent has it; empty while it has none.
+    #[serde(default)]
+    pub ca: String,
+    /// Whether a client that trusts `ca.crt` and nothing else accepts it.
+    #[serde(default)]
+    pub verified: bool,
+    /// What is wrong with it, or with the one that should take its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// When something is to be renewed, RFC 3339: long before it expires. Absent while nothing is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<String>,
 }
 
 /// Outcome of a write test.

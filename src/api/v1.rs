@@ -144,6 +144,10 @@ pub struct DatabaseClaimSpec {
     )]
     pub extensions: Vec<String>,
 
+    /// How connections over the network are protected. Applies without a restart.
+    #[serde(default)]
+    pub tls: Tls,
+
     /// While `true`, the database is stopped and costs no CPU and memory; its data, addresses and Secrets stay.
     /// Default `false`.
     #[serde(default)]
@@ -153,6 +157,25 @@ pub struct DatabaseClaimSpec {
     /// `false`.
     #[serde(default)]
     pub paused: bool,
+}
+
+/// How connections over the network are protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Tls {
+    /// While `true`, which is the default, connections without TLS are refused. `false` lets them in as well;
+    /// TLS is offered in any case.
+    #[serde(default = "yes")]
+    pub required: bool,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self { required: true }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Bounded, so that its size at the API server is.

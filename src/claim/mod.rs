@@ -49,6 +49,8 @@ pub struct Claim {
     pub extensions: Vec<String>,
     /// Restart that was asked for: any text that was not there before.
     pub restart: Option<String>,
+    /// Whether connections without TLS are let in.
+    pub plaintext: bool,
     /// Whether the operator keeps its hands off.
     pub paused: bool,
     /// What the volume is, or is to be, identified by.
@@ -152,6 +154,18 @@ impl ClaimId {
     /// unless its owner chose otherwise; a name without it would depend on the client's search path.
     pub fn host(&self) -> String {
         format!("{}.{}.svc.cluster.local", self.base(), self.namespace)
+    }
+
+    /// Every name by which a client in the cluster may reach the database or one of its members; what its
+    /// certificate is for. The first is [`Self::host`].
+    pub fn hosts(&self) -> Vec<String> {
+        let namespace = &self.namespace;
+        let forms =
+            |name: String| [".svc.cluster.local", ".svc", ""].map(|zone| format!("{name}.{namespace}{zone}"));
+        let service = forms(self.base()).into_iter().chain([self.base()]);
+        // Not within the namespace alone: clients want two labels after a wildcard.
+        let members = forms(format!("*.{}", self.members_service()));
+        service.chain(members).collect()
     }
 }
 

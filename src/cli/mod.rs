@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::crd;
 use crate::controller::{self, Context};
+use crate::issue::Lifetimes;
 use crate::lease::{Elector, Leadership, Terms};
 use crate::render::Settings;
 use crate::telemetry::metrics::Metrics;
@@ -87,6 +88,18 @@ struct Run {
     #[arg(long, env = "DBCLAIM_PASS_TIMEOUT", default_value_t = 60, value_name = "SECONDS",
           value_parser = clap::value_parser!(u16).range(5..=3600))]
     pass_timeout: u16,
+
+    /// Life in seconds of the certificates that databases show. Each is renewed at two thirds of it, without a
+    /// restart.
+    #[arg(long, env = "DBCLAIM_CERTIFICATE_LIFETIME", default_value_t = 90 * 24 * 3600, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u32).range(60..=10 * 365 * 24 * 3600))]
+    certificate_lifetime: u32,
+
+    /// Life in seconds of the certificate authority that each claim has; at least four times that of
+    /// certificates. At two thirds of it a new one joins, and takes over once clients had time to learn of it.
+    #[arg(long, env = "DBCLAIM_AUTHORITY_LIFETIME", default_value_t = 3650 * 24 * 3600, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u32).range(240..=50 * 365 * 24 * 3600))]
+    authority_lifetime: u32,
 
     /// Address for probes and metrics: /livez, /readyz, /metrics.
     #[arg(
@@ -192,6 +205,12 @@ fn config(run: &Run) -> anyhow::Result<controller::Config> {
         .filter(|name| !name.is_empty())
         .cloned()
         .collect();
+    anyhow::ensure!(
+        run.authority_lifetime / 4 >= run.certificate_lifetime,
+        "--authority-lifetime is {} s and must be at least four times --certificate-lifetime, which is {} s",
+        run.authority_lifetime,
+        run.certificate_lifetime
+    );
     Ok(controller::Config {
         settings: Settings {
             agent_image,
@@ -200,6 +219,10 @@ fn config(run: &Run) -> anyhow::Result<controller::Config> {
         namespace: run.namespace.clone().filter(|namespace| !namespace.is_empty()),
         concurrency: run.concurrency,
         pass_timeout: Duration::from_secs(run.pass_timeout.into()),
+        lifetimes: Lifetimes {
+            authority: Duration::from_secs(run.authority_lifetime.into()),
+            server: Duration::from_secs(run.certificate_lifetime.into()),
+        },
     })
 }
 

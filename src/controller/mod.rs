@@ -23,6 +23,7 @@ use tracing::Instrument;
 
 use crate::api::v1::{DatabaseClaim, Phase};
 use crate::apply::Writer;
+use crate::issue::Lifetimes;
 use crate::lease::Leadership;
 use crate::observe::Observer;
 use crate::render::Settings;
@@ -46,6 +47,8 @@ pub struct Config {
     pub concurrency: u16,
     /// Longest time that one pass may take.
     pub pass_timeout: Duration,
+    /// How long the certificates of databases live.
+    pub lifetimes: Lifetimes,
 }
 
 /// What every pass shares.
@@ -68,6 +71,8 @@ pub struct Context {
     claims: OnceLock<Store<DatabaseClaim>>,
     /// Whether this process may work on claims.
     pub leadership: Leadership,
+    /// How long certificates live.
+    lifetimes: Lifetimes,
     pass_timeout: Duration,
 }
 
@@ -90,6 +95,7 @@ impl Context {
             metrics: Arc::default(),
             claims: OnceLock::new(),
             leadership,
+            lifetimes: config.lifetimes,
             pass_timeout: config.pass_timeout,
         }
     }

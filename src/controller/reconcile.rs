@@ -15,15 +15,20 @@ use crate::api::protocol::{Credentials, FORMAT, Initialized};
 use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus};
 use crate::api::{FINALIZER, key};
 use crate::apply::{self, Target, Written};
+use crate::certificate::Keys;
 use crate::claim::{Claim, ClaimId};
 use crate::controller::memory::{DOUBT, RESYNC, Remembered};
+use crate::issue;
 use crate::observe::cache::newer;
 use crate::observe::{self, Ask, Known, MadeSecrets};
 use crate::plan::observed::Observed;
-use crate::plan::{self, Input, Plan, Step};
+use crate::plan::{self, Input, Order, Plan, Step};
 use crate::render::{Kind, Slot};
 use crate::status::{self, Moment, News, Refusal};
 use crate::validate::{References, Violations, identify, validate};
+
+/// Pause before looking again at a certificate that is to be renewed and waits for something.
+const RENEWAL: Duration = Duration::from_secs(5);
 
 /// Waves that one pass may send. What is missing then waits for its turn in the queue.
 const WAVES: u8 = 4;
@@ -85,7 +90,7 @@ async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Er
     let (refusals, outcome) = apply(&id, &seen, &plan, context).instrument(writes).await;
     let moment = seen.moment(&refusals, context);
     let status = describe(resolved.as_ref(), &seen, &observed, &plan, moment);
-    let next = next(&id, &plan, &status, moment);
+    let next = next(&id, &plan, &observed, &status, moment);
     if !observed.claim_gone && !going(&seen, &plan) {
         write_status(&id, &seen, status, context)
             .instrument(debug_span!("status"))
@@ -200,7 +205,8 @@ impl Seen {
         // A database that never was ready takes the password when it starts, and nothing waits for that.
         let pending = status.initialized_at.is_some();
         status.conditions.iter().any(|it| {
-            it.reason == reason::SECRET_UNREADABLE || (pending && it.reason == reason::CREDENTIALS_PENDING)
+            let open = [reason::SECRET_UNREADABLE, reason::CERTIFICATE_INVALID];
+            open.contains(&it.reason.as_str()) || (pending && it.reason == reason::CREDENTIALS_PENDING)
         })
     }
 
@@ -228,6 +234,7 @@ async fn observe(id: &ClaimId, team: &str, seen: &Seen, context: &Context) -> Re
             suspects: &suspects,
             secrets,
             in_trouble: seen.in_trouble(context),
+            now: context.now(),
         })
         .await?;
     context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
@@ -267,6 +274,7 @@ fn references(claim: &DatabaseClaim, id: &ClaimId, observed: &Observed) -> Refer
         requested: volume.and_then(|it| it.requested),
         capacity: volume.and_then(|it| it.capacity),
         restart: claim.annotations().get(key::RESTART).cloned(),
+        without_tls: observed.current_report(id).is_some_and(|it| it.tls.is_none()),
     }
 }
 
@@ -280,19 +288,38 @@ fn serve(claim: &Claim, observed: &Observed, seen: &Seen, context: &Context) -> 
         password,
     });
     let credentials = plan::credentials(observed, fresh, initialized.is_some());
+    let (keys, renewed) = keys(claim, observed, initialized.is_some(), context).unzip();
     let desired = crate::render::render(
         claim,
         &context.settings,
-        credentials.as_ref(),
+        credentials.as_ref().zip(keys.as_ref()),
         initialized.as_ref(),
     );
-    plan::plan(Input {
+    let mut plan = plan::plan(Input {
         claim,
         desired: &desired,
         observed,
         initialized_before: seen.initialized_before(),
         has_finalizer: seen.has_finalizer(),
-    })
+    });
+    // The agent is told by the next pass, which sees what this one writes.
+    let writes = |step: &Step| matches!(step, Step::Apply { object, .. } if object.slot == Slot::AdminSecret);
+    plan.again |= renewed == Some(true) && plan.steps.iter().any(writes);
+    plan
+}
+
+/// Keys and certificates as they shall be; `None` where the Secrets were not read or none can be made.
+/// Also whether they are new.
+fn keys(claim: &Claim, observed: &Observed, initialized: bool, context: &Context) -> Option<(Keys, bool)> {
+    let now = context.now();
+    let order = plan::certificates(observed, &claim.id, initialized, now)?;
+    match issue::carry_out(&order, &claim.id, context.lifetimes, now) {
+        Ok(keys) => Some((keys, !matches!(order, Order::Keep(_)))),
+        Err(error) => {
+            tracing::error!(%error, "certificates are not renewed");
+            None
+        }
+    }
 }
 
 /// What is known of the volume: its record, else what the agent that runs on it says.
@@ -452,7 +479,13 @@ async fn write_status(
     Ok(Some(claim))
 }
 
-fn next(id: &ClaimId, plan: &Plan, status: &DatabaseClaimStatus, moment: Moment<'_>) -> Action {
+fn next(
+    id: &ClaimId,
+    plan: &Plan,
+    observed: &Observed,
+    status: &DatabaseClaimStatus,
+    moment: Moment<'_>,
+) -> Action {
     if plan.again {
         return at_once();
     }
@@ -461,7 +494,11 @@ fn next(id: &ClaimId, plan: &Plan, status: &DatabaseClaimStatus, moment: Moment<
     } else {
         status::look_again(moment, status)
     };
-    Action::requeue(plan.requeue.unwrap_or(idle))
+    let renewal = observed.renewal(id).map_or(idle, |at| {
+        let left = Duration::try_from(at.duration_since(moment.now)).unwrap_or_default();
+        left.max(RENEWAL)
+    });
+    Action::requeue(plan.requeue.unwrap_or(idle).min(renewal))
 }
 
 /// Spread over time by UID, so that a thousand claims do not read their Secrets in the same second.

@@ -19,8 +19,8 @@ pub enum Engine {
     Mysql,
 }
 
-/// Makes configuration files from memory, parameters and extensions.
-type ConfigFiles = fn(Bytes, &BTreeMap<String, String>, &[String]) -> BTreeMap<&'static str, String>;
+/// Makes configuration files from memory, parameters, extensions, and whether TLS can be done without.
+type ConfigFiles = fn(Bytes, &BTreeMap<String, String>, &[String], bool) -> BTreeMap<&'static str, String>;
 
 /// What is to be known of an engine; each engine's file has one.
 #[derive(Debug)]
@@ -47,6 +47,10 @@ struct Facts {
     extensions: &'static [&'static str],
     /// Command that writes all data to its standard output, run beside the engine as its user.
     dump_command: fn() -> String,
+    /// What URIs ask for where TLS is required, and where it is not.
+    uri_options: [&'static str; 2],
+    /// The same of JDBC's URLs.
+    jdbc_options: [&'static str; 2],
 }
 
 /// What a client needs to connect.
@@ -60,6 +64,8 @@ pub struct Connection<'a> {
     pub username: &'a str,
     /// Password in clear.
     pub password: &'a str,
+    /// Whether a client may do without TLS.
+    pub plaintext: bool,
 }
 
 impl From<EngineName> for Engine {
@@ -105,14 +111,15 @@ impl Engine {
     }
 
     /// Configuration files by name, from the memory that the engine may use. `parameters` and `extensions` are of
-    /// those that may be set, and valid.
+    /// those that may be set, and valid. `plaintext`: connections over the network are let in without TLS as well.
     pub fn config_files(
         self,
         memory: Bytes,
         parameters: &BTreeMap<String, String>,
         extensions: &[String],
+        plaintext: bool,
     ) -> BTreeMap<&'static str, String> {
-        (self.facts().config_files)(memory, parameters, extensions)
+        (self.facts().config_files)(memory, parameters, extensions, plaintext)
     }
 
     /// Extensions that a claim may list: those of the stock image that give no way out of the database.
@@ -151,19 +158,30 @@ impl Engine {
         (self.facts().dump_command)()
     }
 
-    /// URI for the engine's own drivers and tools; every part percent-encoded.
+    /// URI for the engine's own drivers and tools; every part percent-encoded. It asks for encryption where that
+    /// is required. It cannot ask for verification, which takes a file with the authority whose path only the
+    /// client knows.
     pub fn uri(self, to: &Connection<'_>) -> String {
         let (scheme, port, host) = (self.binding_type(), self.port(), to.host);
         let [user, password, database] = to.encoded();
-        format!("{scheme}://{user}:{password}@{host}:{port}/{database}")
+        let options = match asked(self.facts().uri_options, to) {
+            "" => String::new(),
+            options => format!("?{options}"),
+        };
+        format!("{scheme}://{user}:{password}@{host}:{port}/{database}{options}")
     }
 
     /// URL for JDBC drivers.
     pub fn jdbc_uri(self, to: &Connection<'_>) -> String {
         let (scheme, port, host) = (self.binding_type(), self.port(), to.host);
         let [user, password, database] = to.encoded();
-        format!("jdbc:{scheme}://{host}:{port}/{database}?user={user}&password={password}")
+        let options = asked(self.facts().jdbc_options, to);
+        format!("jdbc:{scheme}://{host}:{port}/{database}?user={user}&password={password}&{options}")
     }
+}
+
+fn asked([required, otherwise]: [&'static str; 2], to: &Connection<'_>) -> &'static str {
+    if to.plaintext { otherwise } else { required }
 }
 
 impl Connection<'_> {
@@ -199,14 +217,15 @@ mod tests {
             database: "app",
             username: "a@b",
             password: "p@ss:/?#[]% é&",
+            plaintext: false,
         };
         assert_eq!(
             Engine::Postgres.uri(&to),
-            "postgresql://a%40b:p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26@h.example:5432/app"
+            "postgresql://a%40b:p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26@h.example:5432/app?sslmode=require"
         );
         assert_eq!(
             Engine::Postgres.jdbc_uri(&to),
-            "jdbc:postgresql://h.example:5432/app?user=a%40b&password=p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26"
+            "jdbc:postgresql://h.example:5432/app?user=a%40b&password=p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26&sslmode=require"
         );
         assert_eq!(
             Engine::Mysql.uri(&to),
@@ -214,7 +233,7 @@ mod tests {
         );
         assert_eq!(
             Engine::Mysql.jdbc_uri(&to),
-            "jdbc:mysql://h.example:3306/app?user=a%40b&password=p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26"
+            "jdbc:mysql://h.example:3306/app?user=a%40b&password=p%40ss%3A%2F%3F%23%5B%5D%25%20%C3%A9%26&sslMode=REQUIRED"
         );
     }
 }

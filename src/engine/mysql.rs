@@ -30,6 +30,9 @@ pub(super) const FACTS: Facts = Facts {
             path::RUN
         )
     },
+    // There is no option that all drivers know, and some refuse to connect for one that they do not.
+    uri_options: ["", ""],
+    jdbc_options: ["sslMode=REQUIRED", "sslMode=PREFERRED"],
 };
 
 /// MiB that the server needs before its first page is cached.
@@ -44,11 +47,12 @@ pub fn config_files(
     memory: Bytes,
     parameters: &BTreeMap<String, String>,
     _extensions: &[String],
+    plaintext: bool,
 ) -> BTreeMap<&'static str, String> {
-    BTreeMap::from([("my.cnf", server(memory, parameters))])
+    BTreeMap::from([("my.cnf", server(memory, parameters, plaintext))])
 }
 
-fn server(memory: Bytes, parameters: &BTreeMap<String, String>) -> String {
+fn server(memory: Bytes, parameters: &BTreeMap<String, String>, plaintext: bool) -> String {
     let mib = memory.0 / Bytes::MIB;
     let pool = mib.saturating_sub(BASE) * 2 / 3;
     // One per 2 GiB, so that many processors do not wait for each other; each has whole chunks.
@@ -99,6 +103,9 @@ fn server(memory: Bytes, parameters: &BTreeMap<String, String>) -> String {
     set("log_bin_trust_function_creators", "ON");
     set("character_set_server", "utf8mb4");
     set("collation_server", "utf8mb4_0900_ai_ci");
+    // The socket counts as secure.
+    set("require_secure_transport", if plaintext { "OFF" } else { "ON" });
+    set("tls_version", "TLSv1.2,TLSv1.3");
     set("local_infile", "OFF");
     set("general_log", "OFF");
     set("slow_query_log", "OFF");
@@ -115,7 +122,7 @@ mod tests {
     #[test]
     fn memory_settings_fit_into_every_size() {
         for mib in [496_u64, 512, 2048, 16 * 1024] {
-            let text = server(Bytes(mib * Bytes::MIB), &BTreeMap::new());
+            let text = server(Bytes(mib * Bytes::MIB), &BTreeMap::new(), false);
             let number = |key: &str| -> u64 {
                 let line = text
                     .lines()
@@ -147,7 +154,7 @@ mod tests {
 
     #[test]
     fn every_line_is_one_setting() {
-        let text = server(Bytes(Bytes::GIB), &BTreeMap::new());
+        let text = server(Bytes(Bytes::GIB), &BTreeMap::new(), false);
         for line in text.lines().skip(1) {
             let (key, value) = line.split_once(" = ").unwrap();
             assert!(

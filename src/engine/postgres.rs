@@ -13,6 +13,9 @@ use super::Facts;
 use crate::api::protocol::path;
 use crate::claim::quantity::Bytes;
 
+/// File in the run directory by which the agent turns TLS on.
+pub const TLS_FILE: &str = "tls.conf";
+
 pub(super) const FACTS: Facts = Facts {
     name: "postgres",
     port: 5432,
@@ -25,16 +28,24 @@ pub(super) const FACTS: Facts = Facts {
     most: parameters::most,
     extensions: &EXTENSIONS,
     dump_command: || format!("pg_dumpall -h {} -U postgres", path::RUN),
+    uri_options: ["sslmode=require", "sslmode=prefer"],
+    jdbc_options: ["sslmode=require", "sslmode=prefer"],
 };
 
-/// Who may connect: the agent as `postgres` over the socket (peer), everybody else by SCRAM-SHA-256.
-const HBA: &str = "\
+/// Who may connect: the agent as `postgres` over the socket (peer), everybody else by SCRAM-SHA-256; over the
+/// network with TLS, or in any way where `plaintext` is let in.
+fn hba(plaintext: bool) -> String {
+    let network = if plaintext { "host   " } else { "hostssl" };
+    format!(
+        "\
 # type  database  user      address  method
 local   all       postgres           peer
 local   all       all                scram-sha-256
 host    all       postgres  all      reject
-host    all       all       all      scram-sha-256
-";
+{network} all       all       all      scram-sha-256
+"
+    )
+}
 
 /// Of the contrib modules that every packaged server has
 /// (<https://www.postgresql.org/docs/current/contrib.html>): those that reach no file, no network and no other
@@ -75,15 +86,16 @@ pub fn config_files(
     memory: Bytes,
     parameters: &BTreeMap<String, String>,
     extensions: &[String],
+    plaintext: bool,
 ) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("postgresql.conf", server(memory, parameters, extensions)),
-        ("pg_hba.conf", HBA.to_owned()),
+        ("pg_hba.conf", hba(plaintext)),
     ])
 }
 
 /// What no size changes.
-const FIXED: [(&str, &str); 20] = [
+const FIXED: [(&str, &str); 22] = [
     ("huge_pages", "off"),
     // Decided once, so that replicas, logical decoding and pg_rewind can come later without a new cluster.
     ("wal_level", "logical"),
@@ -107,6 +119,9 @@ const FIXED: [(&str, &str); 20] = [
     ("default_text_search_config", "pg_catalog.english"),
     // What a superuser sets by SQL would fight with this file. (Version 17 and later.)
     ("allow_alter_system", "off"),
+    ("ssl_min_protocol_version", "TLSv1.2"),
+    // For TLS 1.2; 1.3 has no others. The certificate's key is ECDSA.
+    ("ssl_ciphers", "ECDHE+AESGCM:ECDHE+CHACHA20"),
 ];
 
 fn server(memory: Bytes, parameters: &BTreeMap<String, String>, extensions: &[String]) -> String {
@@ -152,6 +167,8 @@ fn server(memory: Bytes, parameters: &BTreeMap<String, String>, extensions: &[St
     for (key, value) in parameters {
         write(key, value);
     }
+    // The agent writes it when it has a certificate that can be used, and TLS is on from then on.
+    let _ = writeln!(text, "include_if_exists = '{}/{TLS_FILE}'", path::RUN);
     text
 }
 

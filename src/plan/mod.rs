@@ -1,6 +1,7 @@
 //! `plan(…) -> Plan`: the next safe steps, and what is blocked by what. Pure. It decides everything that
 //! `apply` does; waiting and blocked are values here, never errors.
 
+mod certificates;
 pub mod drift;
 pub mod observed;
 mod rollout;
@@ -20,6 +21,7 @@ use crate::engine::Engine;
 use crate::render::{Desired, Kind, Object, Secrets, Slot, marker};
 use observed::{Child, Detail, Integrity, Observed, Ownership, SecretState};
 
+pub use certificates::{Order, certificates};
 pub use secrets::credentials;
 pub use teardown::teardown;
 
@@ -461,9 +463,14 @@ fn wake_agent(input: &Input<'_>, plan: &mut Plan) {
     else {
         return;
     };
-    let credentials = match &observed.admin {
-        SecretState::Present { credentials, .. } => credentials.as_ref().map(|it| it.generation),
-        _ => None,
+    let (credentials, certificate) = match &observed.admin {
+        SecretState::Present {
+            credentials, keys, ..
+        } => (
+            credentials.as_ref().map(|it| it.generation),
+            certificates::fingerprints(keys),
+        ),
+        _ => (None, None),
     };
     let behind = match observed.current_report(&claim.id) {
         // An agent that serves readiness has reported; what it said is gone.
@@ -472,7 +479,8 @@ fn wake_agent(input: &Input<'_>, plan: &mut Plan) {
             let applied = &said.applied;
             said.phase == MemberPhase::Running
                 && (applied.config != desired.config_generation
-                    || credentials.is_some_and(|wanted| wanted != applied.credentials))
+                    || credentials.is_some_and(|wanted| wanted != applied.credentials)
+                    || has_other(said, certificate.as_ref()))
         }
     };
     if !behind || child.deleting || plan.restarting {
@@ -484,7 +492,8 @@ fn wake_agent(input: &Input<'_>, plan: &mut Plan) {
         return;
     }
     let wanted = json!({
-        "v": FORMAT, "config": desired.config_generation, "credentials": credentials, "report": report.uid,
+        "v": FORMAT, "config": desired.config_generation, "credentials": credentials,
+        "certificate": certificate, "report": report.uid,
     })
     .to_string();
     if pod.wanted.as_ref() != Some(&wanted) {
@@ -494,5 +503,14 @@ fn wake_agent(input: &Input<'_>, plan: &mut Plan) {
             uid: child.uid.clone(),
             annotation: (key::WANTED, wanted),
         });
+    }
+}
+
+/// Whether the agent has other certificates than those that were made. One that knows nothing of TLS is not
+/// behind with it.
+fn has_other(report: &Report, made: Option<&[String; 2]>) -> bool {
+    match (&report.tls, made) {
+        (Some(shown), Some([certificate, ca])) => shown.certificate != *certificate || shown.ca != *ca,
+        _ => false,
     }
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::api::protocol::{Credentials, Identity, Report};
+use crate::certificate::Keys;
 use crate::claim::quantity::Bytes;
 use crate::render::{Kind, Slot};
 
@@ -216,6 +217,8 @@ pub enum SecretState {
         ownership: Ownership,
         /// What it says, where it can be read as what we write. The binding Secret has generation 0.
         credentials: Option<Credentials>,
+        /// Keys and certificates, as they stand there; the binding Secret has `ca.crt` alone.
+        keys: Box<Keys>,
         /// Whether it has a deletionTimestamp.
         deleting: bool,
         /// Hash of its content, to compare with what is desired.
@@ -304,6 +307,12 @@ impl Observed {
             (Ownership::Ours, Detail::Report(report)) => report.as_deref(),
             _ => None,
         }
+    }
+
+    /// When a certificate is to be renewed, as the agent that runs has it.
+    pub fn renewal(&self, id: &crate::claim::ClaimId) -> Option<Timestamp> {
+        let tls = self.current_report(id)?.tls.as_ref()?;
+        tls.due.as_ref()?.parse().ok()
     }
 
     /// Whether the read-write Service lists a ready address.

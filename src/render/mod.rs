@@ -10,6 +10,7 @@ pub use object::{Kind, Object, Slot, hash};
 pub use secrets::marker;
 
 use crate::api::protocol::{Credentials, Initialized};
+use crate::certificate::Keys;
 use crate::claim::Claim;
 
 /// Seconds between SIGTERM and SIGKILL of a database Pod.
@@ -53,11 +54,11 @@ pub struct Desired {
     pub role: Object,
     /// Binds the two.
     pub role_binding: Object,
-    /// Both Secrets, where the password is known in this pass.
+    /// Both Secrets, where password and keys are known in this pass.
     pub secrets: Option<Secrets>,
 }
 
-/// The two Secrets, from one password.
+/// The two Secrets, from one password and one set of keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Secrets {
     /// For the agent.
@@ -71,7 +72,7 @@ pub struct Secrets {
 pub fn render(
     claim: &Claim,
     settings: &Settings,
-    credentials: Option<&Credentials>,
+    secrets: Option<(&Credentials, &Keys)>,
     initialized: Option<&Initialized>,
 ) -> Desired {
     let initialized = claim.identity.initialized.as_ref().or(initialized);
@@ -91,6 +92,6 @@ pub fn render(
         service_account: objects::service_account(claim),
         role: objects::role(claim),
         role_binding: objects::role_binding(claim),
-        secrets: credentials.map(|credentials| secrets::secrets(claim, credentials)),
+        secrets: secrets.map(|(credentials, keys)| secrets::secrets(claim, credentials, keys)),
     }
 }

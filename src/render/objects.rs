@@ -168,7 +168,12 @@ fn port(name: &str, number: u16) -> ServicePort {
 /// covers what the engine reads, not what is known of the volume: learning that changes no engine.
 pub(super) fn config(claim: &Claim, initialized: Option<&Initialized>) -> (Object, String) {
     let engine = Engine::from(claim.engine);
-    let files = engine.config_files(claim.size.engine_memory(), &claim.parameters, &claim.extensions);
+    let files = engine.config_files(
+        claim.size.engine_memory(),
+        &claim.parameters,
+        &claim.extensions,
+        claim.plaintext,
+    );
     let generation = hash(&json!([files, claim.database, claim.username, claim.extensions]));
     let member = MemberConfig {
         v: FORMAT,
@@ -187,6 +192,7 @@ pub(super) fn config(claim: &Claim, initialized: Option<&Initialized>) -> (Objec
                 system_identifier: initialized.map(|it| it.system_identifier.clone()),
             },
         )]),
+        host: claim.id.host(),
         stop_seconds: STOP,
     };
     let mut data: BTreeMap<String, String> = files

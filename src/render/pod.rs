@@ -28,6 +28,13 @@ const CONFIG: &str = "config";
 const CREDENTIALS: &str = "credentials";
 const POD: &str = "pod";
 const API: &str = "api";
+/// Keys of the admin Secret that the Pod gets to see.
+const MOUNTED: [&str; 4] = [
+    path::CREDENTIALS_FILE,
+    path::CA_FILE,
+    path::CERTIFICATE_FILE,
+    path::KEY_FILE,
+];
 /// Readable by the engine's group and nobody else.
 const GROUP_READ: i32 = 0o440;
 
@@ -195,7 +202,8 @@ fn volumes(claim: &Claim) -> Vec<Volume> {
                 secret_name: Some(id.admin_secret()),
                 optional: Some(true),
                 default_mode: Some(GROUP_READ),
-                items: None,
+                // Not the key of the authority: whoever takes over the database must not be able to issue.
+                items: Some(MOUNTED.map(file).to_vec()),
             }),
             ..volume(CREDENTIALS)
         },
@@ -229,11 +237,7 @@ fn api_access() -> ProjectedVolumeSource {
             VolumeProjection {
                 config_map: Some(ConfigMapProjection {
                     name: "kube-root-ca.crt".to_owned(),
-                    items: Some(vec![KeyToPath {
-                        key: "ca.crt".to_owned(),
-                        path: "ca.crt".to_owned(),
-                        mode: None,
-                    }]),
+                    items: Some(vec![file("ca.crt")]),
                     optional: None,
                 }),
                 ..VolumeProjection::default()
@@ -245,6 +249,15 @@ fn api_access() -> ProjectedVolumeSource {
                 ..VolumeProjection::default()
             },
         ]),
+    }
+}
+
+/// A key under its own name.
+fn file(name: &str) -> KeyToPath {
+    KeyToPath {
+        key: name.to_owned(),
+        path: name.to_owned(),
+        mode: None,
     }
 }
 

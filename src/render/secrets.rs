@@ -1,5 +1,5 @@
-//! The two Secrets of a claim and the markers that tell when one of them is deleted. Pure; the password is
-//! an argument.
+//! The two Secrets of a claim and the markers that tell when one of them is deleted. Pure; password
+//! and keys are arguments.
 
 use std::collections::BTreeMap;
 
@@ -10,31 +10,40 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use super::object::{Object, Slot};
 use super::{Secrets, metadata};
 use crate::api::protocol::{Credentials, path};
+use crate::certificate::Keys;
 use crate::claim::Claim;
 use crate::engine::{Connection, Engine};
 
-pub(super) fn secrets(claim: &Claim, credentials: &Credentials) -> Secrets {
+pub(super) fn secrets(claim: &Claim, credentials: &Credentials, keys: &Keys) -> Secrets {
     Secrets {
-        admin: admin(claim, credentials),
-        app: app(claim, &credentials.password),
+        admin: admin(claim, credentials, keys),
+        app: app(claim, &credentials.password, &keys.ca),
     }
 }
 
-/// What the agent reads.
-fn admin(claim: &Claim, credentials: &Credentials) -> Object {
+/// What the agent reads, and the authority's key, which it does not get to see.
+fn admin(claim: &Claim, credentials: &Credentials, keys: &Keys) -> Object {
     // Serialising plain data cannot fail.
     let file = serde_json::to_string(credentials).unwrap_or_default();
+    let keys = [
+        (path::CA_FILE, &keys.ca),
+        (path::CA_KEY_FILE, &keys.ca_key),
+        (path::CERTIFICATE_FILE, &keys.certificate),
+        (path::KEY_FILE, &keys.key),
+    ];
+    let there = keys.into_iter().filter(|(_, text)| !text.is_empty());
+    let entries = there.map(|(name, text)| (name, text.clone()));
     secret(
         claim,
         Slot::AdminSecret,
         "Opaque".to_owned(),
-        [(path::CREDENTIALS_FILE, file)],
+        entries.chain([(path::CREDENTIALS_FILE, file)]),
     )
 }
 
 /// What applications read: the Service Binding specification's well-known keys
 /// (<https://servicebinding.io/spec/core/1.1.0/#well-known-secret-entries>) and a URL for JDBC.
-fn app(claim: &Claim, password: &str) -> Object {
+fn app(claim: &Claim, password: &str, ca: &str) -> Object {
     let engine = Engine::from(claim.engine);
     let host = claim.id.host();
     let to = Connection {
@@ -42,6 +51,7 @@ fn app(claim: &Claim, password: &str) -> Object {
         database: &claim.database,
         username: &claim.username,
         password,
+        plaintext: claim.plaintext,
     };
     let entries = [
         ("type", engine.binding_type().to_owned()),
@@ -53,14 +63,18 @@ fn app(claim: &Claim, password: &str) -> Object {
         ("password", password.to_owned()),
         ("uri", engine.uri(&to)),
         ("jdbc-uri", engine.jdbc_uri(&to)),
-        // Empty until TLS is there, so that clients have to change only once.
-        ("ca.crt", String::new()),
+        (path::CA_FILE, ca.to_owned()),
     ];
     let kind = format!("servicebinding.io/{}", engine.binding_type());
     secret(claim, Slot::AppSecret, kind, entries)
 }
 
-fn secret<const N: usize>(claim: &Claim, slot: Slot, type_: String, entries: [(&str, String); N]) -> Object {
+fn secret<'a>(
+    claim: &Claim,
+    slot: Slot,
+    type_: String,
+    entries: impl IntoIterator<Item = (&'a str, String)>,
+) -> Object {
     let data: BTreeMap<String, ByteString> = entries
         .into_iter()
         .map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes())))

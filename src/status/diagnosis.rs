@@ -189,6 +189,10 @@ pub(super) fn credentials(claim: &Claim, observed: &Observed) -> Verdict {
     let applied = observed
         .any_report(&claim.id)
         .is_some_and(|report| report.applied.credentials > 0);
+    let tls = observed.current_report(&claim.id).and_then(|it| it.tls.as_ref());
+    if let Some(trouble) = tls.and_then(|it| it.trouble.as_ref()).filter(|_| !missing) {
+        return Verdict::bad(reason::CERTIFICATE_INVALID, certificate(claim, trouble));
+    }
     match (missing, applied) {
         (true, _) => Verdict::bad(reason::PROVISIONING, "the Secrets are not there yet".into()),
         (false, false) => Verdict::bad(
@@ -200,6 +204,14 @@ pub(super) fn credentials(claim: &Claim, observed: &Observed) -> Verdict {
             format!("Secret {} holds what a client needs", claim.id.app_secret()),
         ),
     }
+}
+
+/// What the agent says of a certificate, and what to do about it.
+fn certificate(claim: &Claim, trouble: &str) -> String {
+    let secret = claim.id.admin_secret();
+    format!(
+        "{trouble}. The operator makes a new one within a minute; if this lasts, remove tls.crt and tls.key from Secret {secret}, and look at the clocks of node and operator"
+    )
 }
 
 /// Ready: a client that reads the Secret now can connect, write and read.
@@ -314,6 +326,12 @@ fn member(claim: &Claim, observed: &Observed, report: &Report, pod: &str, pod_re
     }
     if let Some(verdict) = refuses_writes(claim, report) {
         return verdict;
+    }
+    if let Some(tls) = report.tls.as_ref().filter(|it| !it.verified && !claim.plaintext) {
+        return match &tls.trouble {
+            Some(trouble) => Verdict::bad(reason::CERTIFICATE_INVALID, certificate(claim, trouble)),
+            None => starting("waiting for its certificate"),
+        };
     }
     let recorded = observed
         .volume(&claim.id)

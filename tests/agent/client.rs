@@ -1,10 +1,19 @@
 //! The application's side: a connection over TCP with a password.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable as _;
+use mysql_async::{OptsBuilder, SslOpts};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Mutex;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Config, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::engines::Engine;
 use crate::member::Member;
@@ -25,27 +34,44 @@ enum Session {
 
 impl Client {
     pub(crate) fn connect(member: &Member, password: &str) -> Result<Self, String> {
+        Self::open(async {
+            match member.needs.engine {
+                Engine::Postgres => {
+                    let config = config(member, password, "127.0.0.1");
+                    postgres(&config, tokio_postgres::NoTls).await
+                }
+                Engine::Mysql => mysql(options(member, password)).await,
+            }
+        })
+    }
+
+    /// Accepts only a server that proves to be `host` by a certificate of an authority in `ca`.
+    pub(crate) fn verified(member: &Member, password: &str, ca: &str, host: &str) -> Result<Self, String> {
+        Self::open(async {
+            match member.needs.engine {
+                Engine::Postgres => {
+                    let mut config = config(member, password, host);
+                    config.hostaddr([127, 0, 0, 1].into()).ssl_mode(SslMode::Require);
+                    postgres(&config, MakeRustlsConnect::new(trust(ca))).await
+                }
+                Engine::Mysql => {
+                    let tls = SslOpts::default()
+                        .with_root_certs(vec![ca.as_bytes().to_vec().into()])
+                        .with_disable_built_in_roots(true)
+                        .with_danger_tls_hostname_override(Some(host.to_owned()));
+                    mysql(options(member, password).ssl_opts(tls)).await
+                }
+            }
+        })
+    }
+
+    fn open(connect: impl Future<Output = Result<Session, String>>) -> Result<Self, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        let session = match member.needs.engine {
-            Engine::Postgres => runtime.block_on(postgres(member, password))?,
-            Engine::Mysql => {
-                let options = mysql_async::OptsBuilder::default()
-                    .ip_or_hostname("127.0.0.1")
-                    .tcp_port(member.port)
-                    .user(Some("shopkeeper"))
-                    .pass(Some(password))
-                    .db_name(Some(member.database()))
-                    .prefer_socket(false);
-                let connected = runtime.block_on(async {
-                    tokio::time::timeout(PATIENCE, mysql_async::Conn::new(options)).await
-                });
-                let connected = connected.map_err(|_| "no connection in time")?;
-                Session::Mysql(Mutex::new(connected.map_err(|error| words(&error))?))
-            }
-        };
+        let connected = runtime.block_on(async { tokio::time::timeout(PATIENCE, connect).await });
+        let session = connected.map_err(|_| "no connection in time")??;
         Ok(Self { runtime, session })
     }
 
@@ -67,20 +93,52 @@ impl Client {
     }
 }
 
-async fn postgres(member: &Member, password: &str) -> Result<Session, String> {
-    let mut config = tokio_postgres::Config::new();
+fn config(member: &Member, password: &str, host: &str) -> Config {
+    let mut config = Config::new();
     config
-        .host("127.0.0.1")
+        .host(host)
         .port(member.port)
         .user("shopkeeper")
         .password(password)
         .dbname(member.database());
-    let (client, connection) = config
-        .connect(tokio_postgres::NoTls)
-        .await
-        .map_err(|error| said(&error))?;
+    config
+}
+
+fn options(member: &Member, password: &str) -> OptsBuilder {
+    OptsBuilder::default()
+        .ip_or_hostname("127.0.0.1")
+        .tcp_port(member.port)
+        .user(Some("shopkeeper"))
+        .pass(Some(password))
+        .db_name(Some(member.database()))
+        .prefer_socket(false)
+}
+
+fn trust(ca: &str) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    let authorities = CertificateDer::pem_slice_iter(ca.as_bytes());
+    roots.add_parsable_certificates(authorities.map(|it| it.unwrap()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    builder.with_root_certificates(roots).with_no_client_auth()
+}
+
+async fn postgres<T>(config: &Config, tls: T) -> Result<Session, String>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = config.connect(tls).await.map_err(|error| said(&error))?;
     tokio::spawn(connection);
     Ok(Session::Postgres(client))
+}
+
+async fn mysql(options: OptsBuilder) -> Result<Session, String> {
+    let connected = mysql_async::Conn::new(options).await;
+    Ok(Session::Mysql(Mutex::new(
+        connected.map_err(|error| words(&error))?,
+    )))
 }
 
 async fn ask_postgres(client: &tokio_postgres::Client, statements: &str) -> Result<String, String> {
@@ -122,12 +180,12 @@ fn cell(value: mysql_async::Value) -> String {
 fn said(error: &tokio_postgres::Error) -> String {
     error
         .as_db_error()
-        .map_or_else(|| error.to_string(), |error| error.message().to_owned())
+        .map_or_else(|| format!("{error:?}"), |error| error.message().to_owned())
 }
 
 fn words(error: &mysql_async::Error) -> String {
     match error {
         mysql_async::Error::Server(error) => error.message.clone(),
-        other => other.to_string(),
+        other => format!("{other:?}"),
     }
 }

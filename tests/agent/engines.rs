@@ -57,6 +57,9 @@ pub(crate) struct Dialect {
     pub(crate) up: &'static str,
     /// Said by a start after a crash.
     pub(crate) recovery: &'static str,
+    /// Query for the version of TLS, and words of the refusal of a connection without.
+    pub(crate) tls_query: &'static str,
+    pub(crate) plaintext_refused: &'static str,
 }
 
 const POSTGRES: Dialect = Dialect {
@@ -86,6 +89,8 @@ const POSTGRES: Dialect = Dialect {
     ),
     up: "pg_up",
     recovery: "database system was interrupted",
+    tls_query: "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
+    plaintext_refused: "no encryption",
 };
 
 const MYSQL: Dialect = Dialect {
@@ -113,6 +118,8 @@ const MYSQL: Dialect = Dialect {
     fatal: ("innodb_buffer_pool_size = a lot", "Unknown suffix"),
     up: "mysql_up",
     recovery: "Starting XA crash recovery",
+    tls_query: "SELECT VARIABLE_VALUE FROM performance_schema.session_status WHERE VARIABLE_NAME = 'Ssl_version'",
+    plaintext_refused: "insecure transport",
 };
 
 impl Engine {
@@ -136,32 +143,48 @@ impl Engine {
         }
     }
 
-    /// Configuration files of a server for tests; later settings count.
-    pub(crate) fn files(self, port: u16, settings: &str) -> Vec<(&'static str, String)> {
+    /// Configuration files of a server for tests, of a member in this directory; later settings count.
+    pub(crate) fn files(
+        self,
+        port: u16,
+        settings: &str,
+        encrypted: bool,
+        root: &Path,
+    ) -> Vec<(&'static str, String)> {
         match self {
-            Self::Postgres => vec![
-                (
-                    "postgresql.conf",
-                    // Its shared memory lies in its own directory, which goes with the member.
-                    format!(
-                        "listen_addresses = '127.0.0.1'\nport = {port}\nfsync = on\n\
-                         dynamic_shared_memory_type = mmap\n{settings}\n"
+            Self::Postgres => {
+                let tls = root.join("run/dbclaim/tls.conf");
+                let host = if encrypted { "hostssl" } else { "host" };
+                vec![
+                    (
+                        "postgresql.conf",
+                        // Its shared memory lies in its own directory, which goes with the member.
+                        format!(
+                            "listen_addresses = '127.0.0.1'\nport = {port}\nfsync = on\n\
+                             dynamic_shared_memory_type = mmap\n{settings}\n\
+                             include_if_exists = '{}'\n",
+                            tls.display()
+                        ),
                     ),
-                ),
-                (
-                    "pg_hba.conf",
-                    "local all postgres peer\nlocal all all scram-sha-256\nhost all all all scram-sha-256\n"
-                        .into(),
-                ),
-            ],
-            Self::Mysql => vec![(
-                "my.cnf",
-                format!(
-                    "[mysqld]\nbind_address = 127.0.0.1\nport = {port}\nskip_name_resolve = ON\nperformance_schema = OFF\n\
-                     innodb_buffer_pool_size = 64M\ninnodb_redo_log_capacity = 32M\ngtid_mode = ON\n\
-                     enforce_gtid_consistency = ON\n{settings}\n"
-                ),
-            )],
+                    (
+                        "pg_hba.conf",
+                        format!(
+                            "local all postgres peer\nlocal all all scram-sha-256\n{host} all all all scram-sha-256\n"
+                        ),
+                    ),
+                ]
+            }
+            Self::Mysql => {
+                let require = if encrypted { "ON" } else { "OFF" };
+                vec![(
+                    "my.cnf",
+                    format!(
+                        "[mysqld]\nbind_address = 127.0.0.1\nport = {port}\nskip_name_resolve = ON\nperformance_schema = OFF\n\
+                         innodb_buffer_pool_size = 64M\ninnodb_redo_log_capacity = 32M\ngtid_mode = ON\n\
+                         enforce_gtid_consistency = ON\nrequire_secure_transport = {require}\n{settings}\n"
+                    ),
+                )]
+            }
         }
     }
 }

@@ -45,6 +45,7 @@ fn config(known: Option<&str>) -> MemberConfig {
             },
         )]
         .into(),
+        host: String::new(),
         stop_seconds: 30,
     }
 }

@@ -12,6 +12,7 @@
     reason = "a test fails by panicking; with a harness of its own the linter does not see that these are tests"
 )]
 
+mod certificates;
 mod client;
 mod config;
 mod crash;
@@ -76,6 +77,7 @@ fn tests(engine: &str) -> Vec<(&'static str, Real)> {
         _ => &[mysql::TESTS],
     };
     let all: &[_] = &[
+        certificates::TESTS,
         config::TESTS,
         crash::TESTS,
         credentials::TESTS,

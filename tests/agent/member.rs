@@ -25,6 +25,8 @@ pub(crate) struct Member {
     http: u16,
     swaps: u32,
     config: Value,
+    /// Whether connections over the network must be encrypted.
+    pub(crate) encrypted: bool,
     /// More environment of the container.
     pub(crate) environment: Vec<(&'static str, String)>,
     /// Runs the container in a process namespace of its own, where the fencer is PID 1.
@@ -65,7 +67,7 @@ impl Member {
             "v": 1, "generation": "g1", "engine": needs.engine.dialect().name, "major": needs.major,
             "claim": "shop/orders", "database": "orders", "username": "shopkeeper",
             "reports": { "1": "orders-db-1-report" }, "volumes": { "1": { "volumeId": "volume-7" } },
-            "stopSeconds": 30
+            "stopSeconds": 30, "host": "orders-db.shop.svc.cluster.local"
         });
         let mut member = Self {
             needs: needs.clone(),
@@ -74,6 +76,7 @@ impl Member {
             http,
             swaps: 0,
             config,
+            encrypted: false,
             environment: Vec::new(),
             isolated: false,
             small_volume: None,
@@ -90,7 +93,10 @@ impl Member {
     /// Changes `member.json` and gives the server more settings, in one swap as the kubelet does.
     pub(crate) fn write_config(&mut self, change: impl FnOnce(&mut Value), settings: &str) {
         change(&mut self.config);
-        let files = self.needs.engine.files(self.port, settings);
+        let files = self
+            .needs
+            .engine
+            .files(self.port, settings, self.encrypted, &self.root);
         let member = self.config.to_string();
         let mut files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, &**text)).collect();
         files.push(("member.json", &member));
@@ -106,7 +112,8 @@ impl Member {
         self.swap("credentials", &[]);
     }
 
-    fn swap(&mut self, directory: &str, files: &[(&str, &str)]) {
+    /// Replaces all files of a mounted directory.
+    pub(crate) fn swap(&mut self, directory: &str, files: &[(&str, &str)]) {
         self.swaps += 1;
         let directory = self.root.join("etc/dbclaim").join(directory);
         let version = format!("..{}", self.swaps);

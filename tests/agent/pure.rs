@@ -140,6 +140,7 @@ fn a_report_is_one_annotation() {
         pending_restart: vec!["shared_buffers".into()],
         write_test: None,
         disk_percent: Some(40),
+        tls: None,
     };
     let patch: serde_json::Value = serde_json::from_str(&patch(&report).expect("a patch")).expect("JSON");
     let value = patch["metadata"]["annotations"]["platform.acme.com/report"]

@@ -304,6 +304,7 @@ impl Operator {
             namespace: Some(namespace.to_owned()),
             concurrency: 4,
             pass_timeout: Duration::from_secs(10),
+            lifetimes: dbclaim::issue::Lifetimes::default(),
         };
         let plan = Plan::new(None);
         let client = observed(suite.config(), plan.clone());

@@ -59,6 +59,7 @@ async fn operate(suite: &Suite, user: &str, namespace: &str, stop: CancellationT
         namespace: Some(namespace.to_owned()),
         concurrency: 4,
         pass_timeout: Duration::from_secs(10),
+        lifetimes: dbclaim::issue::Lifetimes::default(),
     };
     let context = Arc::new(controller::Context::new(&client, &config));
     controller::run(client, config, context, stop).await;

@@ -34,6 +34,7 @@ pub fn config(namespace: &str) -> Config {
         namespace: Some(namespace.to_owned()),
         concurrency: 4,
         pass_timeout: Duration::from_secs(10),
+        lifetimes: dbclaim::issue::Lifetimes::default(),
     }
 }
 

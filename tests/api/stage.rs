@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use dbclaim::api::protocol::{
-    Applied, Credentials, Initialized, MemberConfig, MemberPhase, Report, WriteTest,
+    Applied, Credentials, Initialized, MemberConfig, MemberPhase, Report, TlsReport, WriteTest,
 };
+use dbclaim::certificate::{fingerprint, first};
 use futures::StreamExt;
 use futures::stream::{BoxStream, select_all};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -138,7 +139,13 @@ async fn report(client: &Client, namespace: &str, pod: &Pod) -> Option<()> {
     let config: MemberConfig = serde_json::from_str(config.data?.get("member.json")?).ok()?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = secrets.get("orders-db-admin").await.ok()?;
-    let credentials: Credentials = serde_json::from_slice(&secret.data?.get("credentials.json")?.0).ok()?;
+    let secret = secret.data?;
+    let credentials: Credentials = serde_json::from_slice(&secret.get("credentials.json")?.0).ok()?;
+    // Not there for a moment after the Secret was deleted; then the one before is shown.
+    let certificate = secret
+        .get("tls.crt")
+        .and_then(|it| std::str::from_utf8(&it.0).ok());
+    let certificate = certificate.and_then(|it| first(it).ok());
     let report = Report {
         v: 1,
         agent: "test".into(),
@@ -160,6 +167,13 @@ async fn report(client: &Client, namespace: &str, pod: &Pod) -> Option<()> {
             message: None,
         }),
         disk_percent: Some(5),
+        tls: Some(TlsReport {
+            due: certificate.is_none().then(|| "1970-01-01T00:00:00Z".into()),
+            certificate: certificate.map(|it| fingerprint(&it)).unwrap_or_default(),
+            ca: fingerprint(&secret.get("ca.crt")?.0),
+            verified: true,
+            trouble: None,
+        }),
     };
     let report = serde_json::to_string(&report).ok()?;
     let live = maps.get("orders-db-1-report").await.ok()?;

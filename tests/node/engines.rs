@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use anyhow::Context as _;
 use devcluster::{Cluster, image};
 use mysql_async::prelude::Queryable as _;
+use mysql_async::{OptsBuilder, SslOpts};
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
+use tokio_postgres::config::SslMode;
 
 use crate::binding::Binding;
 
@@ -51,6 +53,12 @@ pub struct Facts {
     pub bulk: [&'static str; 2],
     /// Words of the refusal where there is no space left.
     pub full: &'static str,
+    /// What the JDBC URL asks for.
+    pub jdbc_option: &'static str,
+    /// Query for the version of TLS.
+    pub tls: &'static str,
+    /// Words of the refusal of a connection without it.
+    pub plaintext_refused: &'static str,
 }
 
 /// A parameter, a value, a query for it and what that says.
@@ -99,6 +107,9 @@ const POSTGRES: Facts = Facts {
         "INSERT INTO large SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 20000)",
     ],
     full: "No space left",
+    jdbc_option: "sslmode=require",
+    tls: "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
+    plaintext_refused: "no encryption",
 };
 
 const MYSQL: Facts = Facts {
@@ -144,6 +155,9 @@ const MYSQL: Facts = Facts {
         "INSERT INTO large SELECT REPEAT(MD5(RAND()), 30000)",
     ],
     full: "full",
+    jdbc_option: "sslMode=REQUIRED",
+    tls: "SELECT VARIABLE_VALUE FROM performance_schema.session_status WHERE VARIABLE_NAME = 'Ssl_version'",
+    plaintext_refused: "insecure transport",
 };
 
 impl Engine {
@@ -167,23 +181,54 @@ impl Engine {
         format!("{name}/{version}/data")
     }
 
-    /// Connects with what the binding Secret says, at the address that its host name resolves to.
+    /// Connects with what the binding Secret says, at the address that its host name resolves to, to a server that
+    /// proves to be that host.
     pub async fn connect(self, binding: &Binding, address: IpAddr) -> anyhow::Result<Client> {
+        self.connect_as(binding.get("host")?, binding, address).await
+    }
+
+    /// The same under another name of the server.
+    pub async fn connect_as(self, host: &str, binding: &Binding, address: IpAddr) -> anyhow::Result<Client> {
         Ok(match self {
             Self::Postgres => {
                 let port = binding.get("port")?.parse()?;
-                Client::Postgres(binding.connect(address, port).await?)
+                Client::Postgres(binding.connect_as(host, address, port).await?)
             }
             Self::Mysql => {
-                let options =
-                    mysql_async::Opts::from_url(binding.get("uri")?).context("uri is no URL of MySQL")?;
-                let options = mysql_async::OptsBuilder::from_opts(options)
-                    .ip_or_hostname(address.to_string())
-                    .prefer_socket(false);
+                let ca = binding.get("ca.crt")?.as_bytes().to_vec();
+                let tls = SslOpts::default()
+                    .with_root_certs(vec![ca.into()])
+                    .with_disable_built_in_roots(true)
+                    .with_danger_tls_hostname_override(Some(host.to_owned()));
+                let options = mysql(binding, address)?.ssl_opts(tls);
                 Client::Mysql(Mutex::new(mysql_async::Conn::new(options).await?))
             }
         })
     }
+
+    /// The same without TLS.
+    pub async fn connect_plainly(self, binding: &Binding, address: IpAddr) -> anyhow::Result<Client> {
+        Ok(match self {
+            Self::Postgres => {
+                let mut config: tokio_postgres::Config = binding.get("uri")?.parse()?;
+                config.ssl_mode(SslMode::Disable).hostaddr(address);
+                let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
+                tokio::spawn(connection);
+                Client::Postgres(client)
+            }
+            Self::Mysql => {
+                let connected = mysql_async::Conn::new(mysql(binding, address)?).await?;
+                Client::Mysql(Mutex::new(connected))
+            }
+        })
+    }
+}
+
+fn mysql(binding: &Binding, address: IpAddr) -> anyhow::Result<OptsBuilder> {
+    let options = mysql_async::Opts::from_url(binding.get("uri")?).context("uri is no URL of MySQL")?;
+    Ok(OptsBuilder::from_opts(options)
+        .ip_or_hostname(address.to_string())
+        .prefer_socket(false))
 }
 
 /// Makes the images that the stage has not, and loads them.

@@ -27,6 +27,7 @@ mod serving;
 mod stage;
 mod storage;
 mod surroundings;
+mod tls;
 mod trouble;
 mod world;
 
@@ -83,6 +84,8 @@ scenarios![
     storage::a_full_volume_is_named_and_heals_when_it_grows,
     storage::a_class_that_cannot_expand_says_so_and_nothing_else_stops,
     storage::storage_and_size_change_together,
+    tls::a_client_verifies_and_plaintext_is_refused_until_it_is_allowed,
+    tls::certificates_are_renewed_while_a_session_stays_open,
     trouble::an_image_that_does_not_exist_is_named,
     trouble::a_pod_that_fits_nowhere_is_named_without_reading_events,
     trouble::a_missing_storage_class_is_named_and_heals,
@@ -120,7 +123,10 @@ scenarios![
 ];
 
 /// Scenarios that change what all others rely on.
-const ALONE: [&str; 1] = ["surroundings::a_missing_default_storage_class_is_named_and_heals"];
+const ALONE: [&str; 2] = [
+    "surroundings::a_missing_default_storage_class_is_named_and_heals",
+    "tls::certificates_are_renewed_while_a_session_stays_open",
+];
 
 /// Scenarios wait more than they work, so there are more of them at once than cores.
 const SIDE_BY_SIDE: usize = 4;

@@ -30,12 +30,14 @@ pub async fn a_client_needs_nothing_but_the_secret(scene: Scene) {
         ("port", &port),
         ("database", "shop"),
         ("username", "clerk"),
-        ("ca.crt", ""),
     ] {
         assert_eq!(binding.get(key).unwrap(), value, "{key}");
     }
     let password = binding.get("password").unwrap();
-    let jdbc = format!("jdbc:{type_}://{host}:{port}/shop?user=clerk&password={password}");
+    let jdbc = format!(
+        "jdbc:{type_}://{host}:{port}/shop?user=clerk&password={password}&{}",
+        facts.jdbc_option
+    );
     assert_eq!(binding.get("jdbc-uri").unwrap(), jdbc);
     let claim = scene.claim("orders").await;
     let status = claim.status.unwrap();

@@ -100,6 +100,7 @@ fn a_foreign_secret_is_a_name_that_is_taken() {
             credentials: None,
             deleting: false,
             applied: None,
+            keys: Box::default(),
         };
         assert_eq!(cluster.pass().text(), TAKEN, "{slot:?}");
     }

@@ -236,6 +236,7 @@ fn what_is_rendered_comes_from_what_is_there() {
             credentials: (text != "unreadable").then(|| of(text)),
             deleting: false,
             applied: None,
+            keys: Box::default(),
         },
     };
     for row in TABLE.trim().lines().skip(1) {

@@ -334,6 +334,7 @@ impl Condition {
         let SecretState::Present {
             uid,
             credentials,
+            keys,
             applied,
             ..
         } = state
@@ -343,6 +344,7 @@ impl Condition {
         SecretState::Present {
             uid,
             credentials,
+            keys,
             applied,
             ownership: self.ownership.clone(),
             deleting: self.deleting,
@@ -393,6 +395,7 @@ impl SecretSketch {
                 generation,
                 password,
             }),
+            keys: Box::default(),
             deleting: self.condition.deleting,
             applied: None,
         }

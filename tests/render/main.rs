@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use dbclaim::api::protocol::{Credentials, FORMAT, Identity, Initialized};
 use dbclaim::api::v1::DatabaseClaimSpec;
+use dbclaim::certificate::Keys;
 use dbclaim::claim::quantity::Bytes;
 use dbclaim::claim::{Claim, ClaimId};
 use dbclaim::render::{Desired, Object, Secrets, Settings, Slot, marker, render};
@@ -74,6 +75,7 @@ fn undelete() -> Fixture {
     Fixture {
         references: References {
             restart: None,
+            without_tls: false,
             identity: Some(record),
             requested: Some(Bytes(8 * Bytes::GIB)),
             capacity: None,
@@ -137,6 +139,16 @@ fn credentials() -> Credentials {
     }
 }
 
+/// Stand-ins: what they say is looked at elsewhere.
+fn keys() -> Keys {
+    Keys {
+        ca: "the authority".into(),
+        ca_key: "the authority's key".into(),
+        certificate: "the certificate".into(),
+        key: "the certificate's key".into(),
+    }
+}
+
 impl Fixture {
     fn claim(&self) -> Claim {
         let spec: DatabaseClaimSpec = serde_json::from_value(self.spec.clone()).unwrap();
@@ -148,7 +160,7 @@ impl Fixture {
         render(
             &claim,
             &self.settings,
-            Some(&credentials()),
+            Some((&credentials(), &keys())),
             claim.identity.initialized.as_ref(),
         )
     }

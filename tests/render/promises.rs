@@ -7,7 +7,7 @@ use dbclaim::render::{Object, Slot, render};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
-use super::{Fixture, credentials, full, longest, pull_secrets, smallest, undelete};
+use super::{Fixture, credentials, full, keys, longest, pull_secrets, smallest, undelete};
 
 #[test]
 fn a_new_team_changes_labels_and_nothing_else() {
@@ -114,8 +114,9 @@ fn applications_find_what_the_service_binding_specification_promises() {
         .map(|(key, value)| (key.as_str(), std::str::from_utf8(&value.0).unwrap()))
         .collect();
     let host = "invoices-db.finance.svc.cluster.local";
-    let uri = format!("postgresql://clerk:fixed-password@{host}:5432/ledger");
-    let jdbc = format!("jdbc:postgresql://{host}:5432/ledger?user=clerk&password=fixed-password");
+    let uri = format!("postgresql://clerk:fixed-password@{host}:5432/ledger?sslmode=require");
+    let jdbc =
+        format!("jdbc:postgresql://{host}:5432/ledger?user=clerk&password=fixed-password&sslmode=require");
     assert_eq!(
         found,
         BTreeMap::from([
@@ -128,7 +129,7 @@ fn applications_find_what_the_service_binding_specification_promises() {
             ("password", "fixed-password"),
             ("uri", &uri),
             ("jdbc-uri", &jdbc),
-            ("ca.crt", ""),
+            ("ca.crt", "the authority"),
         ])
     );
 }
@@ -138,9 +139,10 @@ fn a_password_stands_in_secrets_only_and_never_in_a_log() {
     for (slot, object) in smallest().objects() {
         let body = object.body.to_string();
         assert!(!body.contains("fixed-password"), "{slot:?} shows the password");
+        assert!(!body.contains("'s key"), "{slot:?} shows a key");
         assert!(object.body.get("stringData").is_none(), "{slot:?}");
     }
-    let shown = format!("{:?} {:?}", smallest().desired(), credentials());
+    let shown = format!("{:?} {:?} {:?}", smallest().desired(), credentials(), keys());
     assert!(
         !shown.contains("password: \"") && !shown.contains("fixed"),
         "{shown}"
@@ -208,6 +210,10 @@ fn only_what_needs_a_restart_changes_the_restart_hash() {
         (
             "a deletion policy",
             smallest().with(json!({"deletionPolicy": "Delete"})),
+        ),
+        (
+            "TLS that is not required",
+            smallest().with(json!({"tls": {"required": false}})),
         ),
         ("a pause", smallest().with(json!({"paused": true}))),
         ("what the volume is", undelete()),

@@ -244,6 +244,7 @@ fn of_the_engine() -> Vec<Row> {
 pub fn in_trouble() -> Vec<Row> {
     [
         with_the_engine(),
+        with_certificates(),
         with_names(),
         with_the_volume(),
         short_of_ready(),
@@ -298,6 +299,37 @@ fn with_the_engine() -> Vec<Row> {
         row("the agent gives no reason", Cluster::ready(), |it| {
             say(it, MemberPhase::Blocked, None, |_| {});
         }),
+    ]
+}
+
+fn with_certificates() -> Vec<Row> {
+    let shown = |verified: bool, trouble: &str| {
+        let mut cluster = Cluster::ready();
+        say(&mut cluster, MemberPhase::Running, None, |report| {
+            let tls = report.tls.as_mut().unwrap();
+            tls.verified = verified;
+            tls.trouble = Some(format!(
+                "the certificate in /etc/dbclaim/credentials/tls.crt {trouble}"
+            ));
+        });
+        cluster
+    };
+    vec![
+        row(
+            "clients refuse the certificate",
+            shown(false, "has expired"),
+            |_| {},
+        ),
+        row(
+            "clients accept the certificate before the one that is spoiled",
+            shown(true, "does not belong to the private key beside it"),
+            |_| {},
+        ),
+        row(
+            "clients need not look at the certificate",
+            shown(false, "has expired"),
+            |it| it.spec.tls.required = false,
+        ),
     ]
 }
 

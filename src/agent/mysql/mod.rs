@@ -8,6 +8,7 @@ mod settings;
 mod settle;
 mod sql;
 mod text;
+mod tls;
 mod wire;
 
 use std::fs;

@@ -105,6 +105,10 @@ impl Mysql {
         command
             .current_dir(&self.data)
             .arg("--plugin-load-add=auth_socket.so");
+        if let Some([crt, key]) = self.stored() {
+            command.arg(format!("--ssl-cert={}", crt.display()));
+            command.arg(format!("--ssl-key={}", key.display()));
+        }
         let child =
             spawn(&mut command, start).map_err(|error| failed(format!("cannot run mysqld: {error}")))?;
         let process = Process::open(Pid::from_child(&child))
@@ -181,6 +185,7 @@ impl Mysql {
             "--loose-mysqlx=OFF",
             "--loose-innodb-numa-interleave=OFF",
             "--persisted-globals-load=OFF",
+            "--auto-generate-certs=OFF",
             "--default-time-zone=+00:00",
         ]);
         Ok(command)

@@ -16,6 +16,8 @@ use tokio::net::UnixStream;
 const LONGEST: usize = 1 << 20;
 /// 4.1 protocol, long passwords, transaction states, and named authentication plugins.
 const CAPABILITIES: u32 = 0x0000_0001 | 0x0000_0200 | 0x0000_2000 | 0x0000_8000 | 0x0008_0000;
+/// Capability: the connection can be turned into one of TLS.
+const TLS: u16 = 0x0800;
 /// `utf8mb4_0900_ai_ci`.
 const UTF8: u8 = 255;
 const COM_QUERY: u8 = 3;
@@ -180,6 +182,33 @@ impl Connection {
     }
 }
 
+/// Whether a server that greets like this can do TLS.
+pub(super) fn offers_tls(greeting: &[u8]) -> Result<bool, Error> {
+    let mut cursor = Cursor(greeting);
+    if cursor.take(1)? != [10] {
+        return Err(Error::Malformed("protocol version"));
+    }
+    let version = cursor.0.iter().position(|byte| *byte == 0);
+    cursor.take(version.ok_or(Error::Malformed("greeting"))? + 1)?;
+    // Number of the thread, half of the nonce, filler.
+    cursor.take(4 + 8 + 1)?;
+    match cursor.take(2)? {
+        [low, high] => Ok(u16::from_le_bytes([*low, *high]) & TLS != 0),
+        _ => Err(Error::Malformed("capabilities")),
+    }
+}
+
+/// The packet after which the handshake begins.
+pub(super) fn tls_request() -> Vec<u8> {
+    let capabilities = CAPABILITIES | u32::from(TLS);
+    let mut packet = vec![32, 0, 0, 1];
+    packet.extend_from_slice(&capabilities.to_le_bytes());
+    packet.extend_from_slice(&(1_u32 << 24).to_le_bytes());
+    packet.push(UTF8);
+    packet.extend_from_slice(&[0; 23]);
+    packet
+}
+
 /// The random bytes of the server's greeting (protocol version 10).
 fn nonce(greeting: &[u8]) -> Result<Vec<u8>, Error> {
     let mut cursor = Cursor(greeting);
@@ -308,6 +337,16 @@ mod tests {
     }
 
     #[test]
+    fn tls_is_offered_by_a_capability_and_asked_for_by_a_packet_of_32_bytes() {
+        assert!(offers_tls(GREETING).unwrap());
+        let nonce = GREETING.windows(8).position(|it| it == b"abcdefgh").unwrap();
+        let mut without = GREETING.to_vec();
+        without[nonce + 10] &= !0x08;
+        assert!(!offers_tls(&without).unwrap());
+        assert_eq!(tls_request().len(), 36);
+    }
+
+    #[test]
     fn rows_hold_text_and_nulls() {
         let text = "x".repeat(300);
         let mut packet = vec![2, b'h', b'i', 0xfb, 0xfc, 44, 1];
@@ -333,6 +372,7 @@ mod tests {
         #[test]
         fn no_bytes_of_a_server_end_the_agent(bytes in proptest::collection::vec(any::<u8>(), 0..200), columns in 0_u64..9) {
             let _ = nonce(&bytes);
+            let _ = offers_tls(&bytes);
             let _ = row(&bytes, columns);
             let _ = refusal(&bytes);
             let _ = Cursor(&bytes).length();

@@ -9,6 +9,7 @@ pub(super) mod scram;
 mod server;
 mod settle;
 mod sql;
+mod tls;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -104,7 +104,7 @@ impl Postgres {
         Ok(())
     }
 
-    fn address(&self) -> Result<(u16, PathBuf), EngineError> {
+    pub(super) fn address(&self) -> Result<(u16, PathBuf), EngineError> {
         let listening = self.pid_file().and_then(|file| file.listening);
         listening.ok_or_else(|| EngineError::StartingUp("the server does not listen yet".into()))
     }

@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 use super::report::{disk_bucket, same_but_numbers};
 use crate::api::condition::reason;
-use crate::api::protocol::{Applied, FORMAT, MemberPhase, Report, Trouble};
+use crate::api::protocol::{Applied, FORMAT, MemberPhase, Report, TlsReport, Trouble};
 
 /// The newest report, and a way to wait for the next.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ impl Board {
             applied: Applied::default(),
             pending_restart: Vec::new(),
             write_test: None,
+            // Present from the first report on: it tells what this agent can do.
+            tls: Some(TlsReport::default()),
             disk_percent: None,
         };
         Self {

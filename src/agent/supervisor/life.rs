@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::failures::Failures;
-use super::{Context, operate};
+use super::{Context, certify, operate};
 use crate::agent::engine::{Engine, Start};
 use crate::agent::files::Mounted;
 use crate::agent::guard::{Decision, decide};
@@ -141,14 +141,19 @@ async fn attempt(context: &Context, files: &mut Mounted, config: &MemberConfig) 
         context.board.update(|report| report.initialized = initialized);
         return run(context, files, engine, process, operate::Origin::Adopted).await;
     }
-    match start(context, config, &engine).await {
+    match start(context, files, config, &engine).await {
         Ok(process) => run(context, files, engine, process, operate::Origin::Started).await,
         Err(setback) => setback,
     }
 }
 
 /// From a volume that nobody uses to an engine process.
-async fn start(context: &Context, config: &MemberConfig, engine: &Engine) -> Result<Process, Setback> {
+async fn start(
+    context: &Context,
+    files: &mut Mounted,
+    config: &MemberConfig,
+    engine: &Engine,
+) -> Result<Process, Setback> {
     // Whatever runs in this container now is left over: backends without their postmaster, an initialisation
     // without its supervisor. They might still write.
     let left = kill_all(context.others(), KILLED).await;
@@ -177,6 +182,10 @@ async fn start(context: &Context, config: &MemberConfig, engine: &Engine) -> Res
         .board
         .update(|report| report.initialized = Some(initialized));
     context.board.progress(MemberPhase::Recovering);
+    files.certificate.refresh();
+    if let Some(given) = files.certificate.get() {
+        certify::prepare(engine, given, &config.host);
+    }
     engine
         .start(context.with(&lock)?)
         .map_err(|trouble| ended("EngineFailed", trouble))
@@ -288,6 +297,6 @@ impl Context {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one clock of the agent")]
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp::now()
 }

@@ -4,6 +4,7 @@
 //! files or in `/proc`. Knows engines only through [`super::engine::Engine`].
 
 mod board;
+mod certify;
 mod failures;
 mod http;
 mod life;

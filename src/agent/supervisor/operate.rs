@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{interval, sleep};
 
-use super::Context;
+use super::{Context, certify};
 use crate::agent::engine::{Configured, Engine, EngineError, Wanted};
 use crate::agent::files::Mounted;
 use crate::agent::process::Process;
@@ -14,6 +14,8 @@ use crate::api::protocol::{MemberPhase, Trouble, WriteTest};
 
 const PERIOD: Duration = Duration::from_secs(1);
 const WRITE_TEST: Duration = Duration::from_secs(60);
+/// How often the certificate that clients get to see is looked at, though nothing has changed but the time.
+const CERTIFICATE: Duration = Duration::from_secs(60);
 /// How long what failed is left alone.
 const RETRY: Duration = Duration::from_secs(5);
 /// How long the engine may refuse connections, other than by starting up, before that is trouble.
@@ -50,9 +52,10 @@ pub(super) async fn operate(
         process,
         state,
         waiting_told: false,
-        problems: [None, None],
+        problems: [None, None, None],
         settle: Some(now),
         configure: Some(now),
+        certify: now,
         loaded: origin == Origin::Started,
         write_test: now,
     };
@@ -92,14 +95,16 @@ struct Work<'a> {
     process: &'a Process,
     state: State,
     waiting_told: bool,
-    /// What was last said about the two files.
-    problems: [Option<String>; 2],
+    /// What was last said about the files.
+    problems: [Option<String>; 3],
     /// When to settle next; `None`: done.
     settle: Option<Instant>,
     /// When to look at the configuration next; `None`: done.
     configure: Option<Instant>,
     /// The engine has read the files since they last changed.
     loaded: bool,
+    /// When to look at the certificate next.
+    certify: Instant,
     write_test: Instant,
 }
 
@@ -111,13 +116,20 @@ impl Work<'_> {
             && self.files.member.get().map(|config| &config.generation) != generation.as_ref()
         {
             (self.configure, self.loaded, self.write_test) = (Some(now), false, now);
+            self.certify = now;
         }
         if self.files.credentials.refresh() {
             self.settle = Some(now);
         }
+        if self.files.certificate.refresh() {
+            self.certify = now;
+        }
         self.tell_problems();
         if self.settle.is_some_and(|due| now >= due) {
             self.settle().await;
+        }
+        if now >= self.certify {
+            self.certify().await;
         }
         if self.configure.is_some_and(|due| now >= due) {
             self.configure().await;
@@ -134,7 +146,11 @@ impl Work<'_> {
 
     /// Once for each: a file that cannot be used changes nothing, but somebody may wonder why.
     fn tell_problems(&mut self) {
-        let problems = [self.files.member.problem(), self.files.credentials.problem()];
+        let problems = [
+            self.files.member.problem(),
+            self.files.credentials.problem(),
+            self.files.certificate.problem(),
+        ];
         let problems = problems.map(|problem| problem.map(str::to_owned));
         for (told, problem) in self.problems.iter_mut().zip(problems) {
             if *told != problem {
@@ -189,6 +205,36 @@ impl Work<'_> {
         self.context
             .board
             .update(|report| report.applied.credentials = settled.credentials);
+    }
+
+    async fn certify(&mut self) {
+        let files = &self.files;
+        let (given, problem) = (files.certificate.get(), files.certificate.problem());
+        let host = files.member.get().map_or("", |config| &config.host);
+        match certify::certify(self.engine, self.process, given, problem, host).await {
+            Ok((report, told)) => {
+                if told {
+                    tracing::info!(certificate = report.certificate, "certificate");
+                    // What was refused for want of TLS is read anew.
+                    self.configure = Some(Instant::now());
+                }
+                let before = self.context.board.report().tls.and_then(|it| it.trouble);
+                if let Some(problem) = report.trouble.as_ref().filter(|it| before.as_ref() != Some(*it)) {
+                    tracing::warn!(problem, "certificate not as it should be");
+                }
+                let wait = if report.trouble.is_some() {
+                    RETRY
+                } else {
+                    CERTIFICATE
+                };
+                self.certify = Instant::now() + wait;
+                self.context.board.update(|it| it.tls = Some(report));
+            }
+            Err(error) => {
+                tracing::error!(%error, "certificate not looked at, trying again");
+                self.certify = Instant::now() + RETRY;
+            }
+        }
     }
 
     async fn configure(&mut self) {

@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 
 use dbclaim::api::protocol::{Credentials, FORMAT, Identity, MemberConfig, Report};
 use dbclaim::api::v1::DatabaseClaimSpec;
+use dbclaim::certificate::Keys;
 use dbclaim::claim::{Claim, ClaimId};
 use dbclaim::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState, Warning};
 use dbclaim::plan::{self, Input, Plan};
@@ -107,6 +108,7 @@ impl std::fmt::Debug for Cluster {
                     credentials,
                     deleting,
                     applied,
+                    ..
                 } => writeln!(
                     f,
                     "{uid}: {ownership:?}, {credentials:?}, deleting {deleting}, applied {applied:?}"
@@ -284,7 +286,9 @@ impl Cluster {
         };
         let fresh = self.random.then_some(fresh);
         let credentials = plan::credentials(observed, fresh, initialized.is_some());
-        render(claim, &self.settings, credentials.as_ref(), initialized.as_ref())
+        let keys = keys(observed);
+        let secrets = credentials.as_ref().zip(Some(&keys));
+        render(claim, &self.settings, secrets, initialized.as_ref())
     }
 
     pub fn slot(&self, slot: Slot) -> Option<&Stored> {
@@ -324,6 +328,19 @@ impl Cluster {
     }
 }
 
+/// What there is, or stand-ins: which are made when is looked at elsewhere, with real ones.
+fn keys(observed: &Observed) -> Keys {
+    match &observed.admin {
+        SecretState::Present { keys, .. } if !keys.ca.is_empty() => (**keys).clone(),
+        _ => Keys {
+            ca: "the authority".into(),
+            ca_key: "the authority's key".into(),
+            certificate: "the certificate".into(),
+            key: "the certificate's key".into(),
+        },
+    }
+}
+
 fn references(id: &ClaimId, observed: &Observed) -> References {
     let volume = observed.volume(id).map(|(_, volume)| volume);
     References {
@@ -331,6 +348,7 @@ fn references(id: &ClaimId, observed: &Observed) -> References {
         requested: volume.and_then(|it| it.requested),
         capacity: volume.and_then(|it| it.capacity),
         restart: None,
+        without_tls: observed.current_report(id).is_some_and(|it| it.tls.is_none()),
     }
 }
 

@@ -2,10 +2,12 @@
 
 use dbclaim::api::protocol::{Credentials, FORMAT};
 use dbclaim::api::{key, label};
+use dbclaim::certificate::Keys;
 use dbclaim::claim::quantity::Bytes;
 use dbclaim::plan::observed::{Child, Detail, Ownership, SecretState, Volume, Workload};
 use dbclaim::plan::{Plan, Step};
 use dbclaim::render::{Kind, Object, Slot};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
 
@@ -226,8 +228,21 @@ pub fn secret(object: &Object, uid: String) -> SecretState {
             password: String::from_utf8(data["password"].0.clone()).unwrap(),
         },
     };
+    let text = |key| {
+        let bytes = data
+            .get(key)
+            .map(|it: &ByteString| it.0.clone())
+            .unwrap_or_default();
+        String::from_utf8(bytes).unwrap()
+    };
     SecretState::Present {
         uid,
+        keys: Box::new(Keys {
+            ca: text("ca.crt"),
+            ca_key: text("ca.key"),
+            certificate: text("tls.crt"),
+            key: text("tls.key"),
+        }),
         ownership: Ownership::Ours,
         credentials: Some(credentials),
         deleting: false,

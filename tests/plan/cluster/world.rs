@@ -1,7 +1,9 @@
 //! Everybody else: controllers, the agent, people.
 
 use dbclaim::api::key;
-use dbclaim::api::protocol::{Applied, FORMAT, Initialized, MemberPhase, Report, Trouble, WriteTest};
+use dbclaim::api::protocol::{
+    Applied, FORMAT, Initialized, MemberPhase, Report, TlsReport, Trouble, WriteTest,
+};
 use dbclaim::plan::observed::{Child, Detail, Ownership, Pod, SecretState, Workload};
 use dbclaim::render::{Kind, Slot};
 use serde_json::{Value, json};
@@ -142,6 +144,11 @@ impl Cluster {
                 ok: true,
                 message: None,
             }),
+            tls: Some(TlsReport {
+                certificate: "c0ffee".into(),
+                verified: true,
+                ..TlsReport::default()
+            }),
             ..silent(&pod, MemberPhase::Running, None)
         });
         self.serve(true);
@@ -243,5 +250,6 @@ pub fn silent(pod: &str, phase: MemberPhase, trouble: Option<(&str, &str)>) -> R
         pending_restart: vec![],
         write_test: None,
         disk_percent: None,
+        tls: Some(TlsReport::default()),
     }
 }
