@@ -88,6 +88,9 @@ async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Er
     }
     let writes = debug_span!("apply", steps = plan.steps.len());
     let (refusals, outcome) = apply(&id, &seen, &plan, context).instrument(writes).await;
+    if let (Ok(claim), Ok(())) = (&resolved, &outcome) {
+        observed.promise(&plan.steps, claim);
+    }
     let moment = seen.moment(&refusals, context);
     let status = describe(resolved.as_ref(), &seen, &observed, &plan, moment);
     let next = next(&id, &plan, &observed, &status, moment);

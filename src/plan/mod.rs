@@ -7,13 +7,11 @@ pub mod observed;
 mod rollout;
 mod secrets;
 mod teardown;
+mod wake;
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::api::condition::{kind, reason};
-use crate::api::protocol::{FORMAT, MemberPhase, Report};
 use crate::api::v1::DeletionPolicy;
 use crate::api::{key, label};
 use crate::claim::{Claim, ClaimId, FIRST_MEMBER};
@@ -191,7 +189,7 @@ pub fn plan(input: Input<'_>) -> Plan {
     secrets::steps(&input, &mut plan);
     markers(&input, &mut plan);
     pod_labels(&input, &mut plan);
-    wake_agent(&input, &mut plan);
+    wake::agent(&input, &mut plan);
     plan
 }
 
@@ -446,71 +444,5 @@ fn pod_labels(input: &Input<'_>, plan: &mut Plan) {
             uid: child.uid.clone(),
             label: (key::TEAM, team.clone()),
         });
-    }
-}
-
-/// An agent that is behind is told so by an annotation of its Pod: that makes the kubelet deliver changed files
-/// within a second instead of a minute and a half, and the agent write a report that was lost.
-fn wake_agent(input: &Input<'_>, plan: &mut Plan) {
-    let Input {
-        claim,
-        desired,
-        observed,
-        ..
-    } = input;
-    let (Some((child, pod)), Some(report)) =
-        (observed.pod(&claim.id), observed.slot(&claim.id, Slot::Report))
-    else {
-        return;
-    };
-    let (credentials, certificate) = match &observed.admin {
-        SecretState::Present {
-            credentials, keys, ..
-        } => (
-            credentials.as_ref().map(|it| it.generation),
-            certificates::fingerprints(keys),
-        ),
-        _ => (None, None),
-    };
-    let behind = match observed.current_report(&claim.id) {
-        // An agent that serves readiness has reported; what it said is gone.
-        None => pod.ready,
-        Some(said) => {
-            let applied = &said.applied;
-            said.phase == MemberPhase::Running
-                && (applied.config != desired.config_generation
-                    || credentials.is_some_and(|wanted| wanted != applied.credentials)
-                    || has_other(said, certificate.as_ref()))
-        }
-    };
-    if !behind || child.deleting || plan.restarting {
-        return;
-    }
-    if plan.steps.iter().any(|step| matches!(step, Step::Label { .. })) {
-        // One write to an object in a wave.
-        plan.again = true;
-        return;
-    }
-    let wanted = json!({
-        "v": FORMAT, "config": desired.config_generation, "credentials": credentials,
-        "certificate": certificate, "report": report.uid,
-    })
-    .to_string();
-    if pod.wanted.as_ref() != Some(&wanted) {
-        plan.steps.push(Step::Annotate {
-            kind: Kind::Pod,
-            name: child.name.clone(),
-            uid: child.uid.clone(),
-            annotation: (key::WANTED, wanted),
-        });
-    }
-}
-
-/// Whether the agent has other certificates than those that were made. One that knows nothing of TLS is not
-/// behind with it.
-fn has_other(report: &Report, made: Option<&[String; 2]>) -> bool {
-    match (&report.tls, made) {
-        (Some(shown), Some([certificate, ca])) => shown.certificate != *certificate || shown.ca != *ca,
-        _ => false,
     }
 }

@@ -3,8 +3,10 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::Step;
 use crate::api::protocol::{Credentials, Identity, Report};
 use crate::certificate::Keys;
+use crate::claim::Claim;
 use crate::claim::quantity::Bytes;
 use crate::render::{Kind, Slot};
 
@@ -268,6 +270,21 @@ impl Observed {
         match (&child.ownership, &child.detail) {
             (Ownership::Ours, Detail::Volume(volume)) => Some((child, volume)),
             _ => None,
+        }
+    }
+
+    /// The API server has accepted what the steps ask of the volume, and a status told from here says so, without
+    /// waiting for the watch to show it.
+    pub fn promise(&mut self, steps: &[Step], claim: &Claim) {
+        let enlarges =
+            |step: &Step| matches!(step, Step::Apply { object, .. } if object.slot == Slot::Volume);
+        let name = Slot::Volume.name(&claim.id);
+        let mut children = self.children.iter_mut();
+        if let Some(volume) = children.find(|it| it.kind == Slot::Volume.kind() && it.name == name)
+            && let Detail::Volume(volume) = &mut volume.detail
+            && steps.iter().any(enlarges)
+        {
+            volume.requested = Some(claim.storage_request);
         }
     }
 

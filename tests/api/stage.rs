@@ -6,6 +6,7 @@ use std::time::Duration;
 use dbclaim::api::protocol::{
     Applied, Credentials, Initialized, MemberConfig, MemberPhase, Report, TlsReport, WriteTest,
 };
+use dbclaim::api::v1::DatabaseClaim;
 use dbclaim::certificate::{fingerprint, first};
 use futures::StreamExt;
 use futures::stream::{BoxStream, select_all};
@@ -80,6 +81,7 @@ pub async fn play_node(client: Client, namespace: &str) {
         touches::<ConfigMap>(&client, namespace),
         touches::<Secret>(&client, namespace),
         touches::<PersistentVolumeClaim>(&client, namespace),
+        touches::<DatabaseClaim>(&client, namespace),
     ]);
     loop {
         // Not there yet, or changed meanwhile: the next round sees.
@@ -214,7 +216,11 @@ async fn play_volume(client: &Client, namespace: &str) -> Option<()> {
             .map(drop);
     };
     let has = ask.status?.capacity?.remove("storage")?;
-    if has != wanted {
+    // A volume takes its time to grow: not before the operator has said that it grows. Were it ready at once, now
+    // and then, some runs would have a status less to write than others.
+    let claims: Api<DatabaseClaim> = Api::namespaced(client.clone(), namespace);
+    let said = claims.get_opt("orders").await.ok()??.status?.resolved?.storage;
+    if has != wanted && said == wanted.0 {
         let (parameters, capacity) = (PatchParams::default(), json!({"capacity": {"storage": wanted}}));
         let grown = Patch::Merge(json!({"spec": capacity}));
         volumes.patch(&name, &parameters, &grown).await.ok()?;
