@@ -12,6 +12,7 @@ mod wake;
 use std::time::Duration;
 
 use crate::api::condition::{kind, reason};
+use crate::api::protocol::Report;
 use crate::api::v1::DeletionPolicy;
 use crate::api::{key, label};
 use crate::claim::{Claim, ClaimId, FIRST_MEMBER};
