@@ -5,6 +5,7 @@ pub mod events;
 pub mod memory;
 mod news;
 pub mod reconcile;
+mod renewal;
 mod watches;
 
 use std::convert::Infallible;

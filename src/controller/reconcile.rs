@@ -9,26 +9,21 @@ use kube::runtime::controller::Action;
 use tracing::{Instrument as _, debug_span};
 
 use super::error::{Class, Error};
-use super::{Context, news};
+use super::{Context, news, renewal};
 use crate::api::condition::reason;
 use crate::api::protocol::{Credentials, FORMAT, Initialized};
 use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus};
 use crate::api::{FINALIZER, key};
 use crate::apply::{self, Target, Written};
-use crate::certificate::Keys;
 use crate::claim::{Claim, ClaimId};
 use crate::controller::memory::{DOUBT, RESYNC, Remembered};
-use crate::issue;
 use crate::observe::cache::newer;
 use crate::observe::{self, Ask, Known, MadeSecrets};
 use crate::plan::observed::Observed;
-use crate::plan::{self, Input, Order, Plan, Step};
+use crate::plan::{self, Input, Plan, Step};
 use crate::render::{Kind, Slot};
 use crate::status::{self, Moment, News, Refusal};
 use crate::validate::{References, Violations, identify, validate};
-
-/// Pause before looking again at a certificate that is to be renewed and waits for something.
-const RENEWAL: Duration = Duration::from_secs(5);
 
 /// Waves that one pass may send. What is missing then waits for its turn in the queue.
 const WAVES: u8 = 4;
@@ -291,7 +286,7 @@ fn serve(claim: &Claim, observed: &Observed, seen: &Seen, context: &Context) -> 
         password,
     });
     let credentials = plan::credentials(observed, fresh, initialized.is_some());
-    let (keys, renewed) = keys(claim, observed, initialized.is_some(), context).unzip();
+    let (keys, renewed) = renewal::keys(claim, observed, initialized.is_some(), context).unzip();
     let desired = crate::render::render(
         claim,
         &context.settings,
@@ -309,20 +304,6 @@ fn serve(claim: &Claim, observed: &Observed, seen: &Seen, context: &Context) -> 
     let writes = |step: &Step| matches!(step, Step::Apply { object, .. } if object.slot == Slot::AdminSecret);
     plan.again |= renewed == Some(true) && plan.steps.iter().any(writes);
     plan
-}
-
-/// Keys and certificates as they shall be; `None` where the Secrets were not read or none can be made.
-/// Also whether they are new.
-fn keys(claim: &Claim, observed: &Observed, initialized: bool, context: &Context) -> Option<(Keys, bool)> {
-    let now = context.now();
-    let order = plan::certificates(observed, &claim.id, initialized, now)?;
-    match issue::carry_out(&order, &claim.id, context.lifetimes, now) {
-        Ok(keys) => Some((keys, !matches!(order, Order::Keep(_)))),
-        Err(error) => {
-            tracing::error!(%error, "certificates are not renewed");
-            None
-        }
-    }
 }
 
 /// What is known of the volume: its record, else what the agent that runs on it says.
@@ -497,10 +478,7 @@ fn next(
     } else {
         status::look_again(moment, status)
     };
-    let renewal = observed.renewal(id).map_or(idle, |at| {
-        let left = Duration::try_from(at.duration_since(moment.now)).unwrap_or_default();
-        left.max(RENEWAL)
-    });
+    let renewal = renewal::left(id, observed, moment.now).unwrap_or(idle);
     Action::requeue(plan.requeue.unwrap_or(idle).min(renewal))
 }
 
