@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::api::v1::{DatabaseClaim, Phase};
-use crate::apply::Writer;
+use crate::apply::{Fence, Writer};
 use crate::lease::Leadership;
 use crate::observe::Observer;
 use crate::render::Settings;
@@ -79,10 +79,9 @@ impl Context {
 
     /// A context with nothing known yet, of a process that works and writes only while it leads.
     pub fn led(client: &Client, config: &Config, leadership: Leadership) -> Self {
-        let fence = leadership.clone();
         Self {
             observer: Observer::new(client.clone()),
-            writer: Writer::new(client.clone(), Arc::new(move || fence.left())),
+            writer: Writer::new(client.clone(), fence(&leadership)),
             events: Events::new(client.clone()),
             memory: Memory::default(),
             settings: config.settings.clone(),
@@ -98,6 +97,16 @@ impl Context {
     #[must_use]
     pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// The same with a client of its own for what it writes, whose connections ask whether this process leads.
+    #[must_use]
+    pub fn with_writes(self, client: Client) -> Self {
+        Self {
+            writer: Writer::new(client.clone(), fence(&self.leadership)),
+            events: Events::new(client),
+            ..self
+        }
     }
 
     /// Whether every watch has been complete once.
@@ -152,6 +161,12 @@ impl Context {
             watches_synced: *self.synced.borrow(),
         })
     }
+}
+
+/// Open while this process leads.
+pub fn fence(leadership: &Leadership) -> Fence {
+    let leadership = leadership.clone();
+    Arc::new(move || leadership.left())
 }
 
 /// Runs until `stop` is cancelled, then finishes what is under way.
