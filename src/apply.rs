@@ -9,7 +9,8 @@ mod fence;
 use std::sync::Arc;
 use std::task::Poll;
 
-use futures::future::join_all;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use http::{Method, Request};
 use kube::Client;
 use serde_json::{Value, json};
@@ -116,7 +117,9 @@ impl Writer {
 
     /// Carries out one wave of steps, side by side; one that fails does not stop the others.
     pub async fn carry_out(&self, target: Target<'_>, steps: &[Step]) -> Vec<Result<Written, Error>> {
-        join_all(steps.iter().map(|step| self.step(target, step))).await
+        // Only those that can go on are looked at, which `join_all` does not do for a few.
+        let steps: FuturesUnordered<_> = steps.iter().map(|step| self.step(target, step)).collect();
+        steps.collect().await
     }
 
     async fn create(&self, namespace: &str, object: &Object) -> Result<Box<Meta>, Error> {

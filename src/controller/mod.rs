@@ -18,7 +18,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{applier, reflector};
 use kube::{Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument;
 
 use crate::api::v1::{DatabaseClaim, Phase};
@@ -249,6 +249,9 @@ async fn lead(
 type Pass = futures::future::BoxFuture<'static, Result<Action, Error>>;
 
 /// One pass under a timeout; a panic is an error of this claim alone.
+///
+/// A task of its own: kube's runner looks at all passes whenever one of them can go on, which with sixteen passes of
+/// a dozen requests each is most of what the operator would do. Whoever drops the pass ends the task.
 fn pass(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Pass {
     let limit = context.pass_timeout;
     let metrics = context.metrics.clone();
@@ -281,7 +284,12 @@ fn pass(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Pass {
         }
         result
     };
-    limited.instrument(span).boxed()
+    let task = AbortOnDropHandle::new(tokio::spawn(limited.instrument(span)));
+    let joined = async {
+        task.await
+            .unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
+    };
+    joined.boxed()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the signature is kube's")]
