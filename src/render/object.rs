@@ -200,11 +200,8 @@ impl Object {
 
 /// First 64 bits of SHA-256 over the JSON text, whose keys `serde_json` keeps sorted.
 pub fn hash(value: &Value) -> String {
-    let digest = Sha256::digest(value.to_string().as_bytes());
-    digest
-        .iter()
-        .take(8)
-        .fold(String::with_capacity(16), |text, byte| {
-            text + &format!("{byte:02x}")
-        })
+    // A tree of values always has a text, and a digest more than 8 bytes.
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    let first = Sha256::digest(text).first_chunk().copied().unwrap_or_default();
+    format!("{:016x}", u64::from_be_bytes(first))
 }
