@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod events;
+mod gather;
 pub mod memory;
 mod news;
 pub mod reconcile;
@@ -197,7 +198,8 @@ pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: Ca
         context.metrics.set_leader(true);
         tracing::info!("watches are complete; claims are taken up");
         let claims = watches::claims(&client, config.namespace.as_deref(), context.clone(), writer);
-        let queue = futures::stream::select(claims, triggered)
+        // What people ask for is looked at at once.
+        let queue = futures::stream::select(claims, gather::gathered(triggered, gather::MOMENT))
             .inspect(|claim| metrics.queued(claim.namespace.as_deref().unwrap_or_default(), &claim.name))
             .map(Ok::<_, Infallible>)
             .take_until(stop.clone().cancelled_owned());
