@@ -85,8 +85,9 @@ async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Er
     let (refusals, outcome) = apply(&id, &seen, &plan, context).instrument(writes).await;
     let moment = seen.moment(&refusals, context);
     let status = describe(resolved.as_ref(), &seen, &observed, &plan, moment);
-    let next = next(&id, &plan, &status, moment);
-    if !observed.claim_gone && !going(&seen, &plan) {
+    let postponed = seen.postponed(&status);
+    let next = next(&id, &plan, &status, moment, postponed);
+    if !observed.claim_gone && !going(&seen, &plan) && postponed.is_none() {
         write_status(&id, &seen, status, context)
             .instrument(debug_span!("status"))
             .await?;
@@ -146,6 +147,8 @@ struct Seen {
     made: Option<MadeSecrets>,
     /// Time since the Secrets were made or read last.
     secrets_age: Option<Duration>,
+    /// Time since our last status write.
+    status_age: Option<Duration>,
 }
 
 impl Seen {
@@ -171,6 +174,7 @@ impl Seen {
             suspects: remembered.suspects,
             made: context.memory.take_made(&id.uid),
             secrets_age: remembered.secrets_read.map(|read| read.elapsed()),
+            status_age: remembered.status_written.map(|written| written.elapsed()),
         }
     }
 
@@ -181,6 +185,11 @@ impl Seen {
             now: context.now(),
             refusals,
         }
+    }
+
+    /// How long a status waits that only names the next step of a start.
+    fn postponed(&self, status: &DatabaseClaimStatus) -> Option<Duration> {
+        status::postponed(self.status.as_ref()?, status, self.status_age?)
     }
 
     /// Whether it has not been ready for longer than a start takes.
@@ -440,6 +449,7 @@ async fn write_status(
     context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
         told = it.in_trouble;
         it.status = Some((version, Some(Arc::new(status.clone()))));
+        it.status_written = Some(Instant::now());
     });
     if let Some(news) = status::news(seen.status.as_ref(), &status, told) {
         context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
@@ -452,7 +462,13 @@ async fn write_status(
     Ok(Some(claim))
 }
 
-fn next(id: &ClaimId, plan: &Plan, status: &DatabaseClaimStatus, moment: Moment<'_>) -> Action {
+fn next(
+    id: &ClaimId,
+    plan: &Plan,
+    status: &DatabaseClaimStatus,
+    moment: Moment<'_>,
+    postponed: Option<Duration>,
+) -> Action {
     if plan.again {
         return at_once();
     }
@@ -461,7 +477,8 @@ fn next(id: &ClaimId, plan: &Plan, status: &DatabaseClaimStatus, moment: Moment<
     } else {
         status::look_again(moment, status)
     };
-    Action::requeue(plan.requeue.unwrap_or(idle))
+    let idle = plan.requeue.unwrap_or(idle);
+    Action::requeue(postponed.map_or(idle, |it| it.min(idle)))
 }
 
 /// Spread over time by UID, so that a thousand claims do not read their Secrets in the same second.
