@@ -179,7 +179,11 @@ impl Object {
     /// Wraps a typed object.
     pub(super) fn new(slot: Slot, id: &ClaimId, typed: &impl Serialize) -> Self {
         // Serialising a type made of strings, numbers and string-keyed maps cannot fail.
-        let mut body = serde_json::to_value(typed).unwrap_or_default();
+        Self::of(slot, id, serde_json::to_value(typed).unwrap_or_default())
+    }
+
+    /// Wraps a body.
+    pub(super) fn of(slot: Slot, id: &ClaimId, mut body: Value) -> Self {
         let applied = hash(&body);
         if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
             let annotations = metadata
