@@ -4,11 +4,13 @@
 //! What was not observed is created by POST; what was observed is applied with its UID in the body, so that an
 //! object that was deleted or replaced meanwhile is answered with a conflict instead of being made again.
 
+mod fence;
+
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
-use futures::future::join_all;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use http::{Method, Request};
 use kube::Client;
 use serde_json::{Value, json};
@@ -21,6 +23,8 @@ use crate::api::{API_VERSION, FINALIZER, KIND, manager};
 use crate::claim::ClaimId;
 use crate::plan::Step;
 use crate::render::{Kind, Object, Slot};
+
+pub use fence::{Fence, Fenced};
 
 /// A write failed.
 #[derive(Debug, Error)]
@@ -84,23 +88,10 @@ pub struct Target<'a> {
     pub finalizers: &'a [String],
 }
 
-/// Says for how long writes are allowed from now; `None` for not at all.
-///
-/// It is asked before each request, and a request that is still waiting (for a connection, for its answer) when
-/// that time is over is dropped. A process that was stopped for longer than its lease (SIGSTOP, a frozen or
-/// migrated machine) therefore sends nothing of what it had planned when it wakes.
-///
-/// What remains are requests that had passed the question and were on their way through this process, or in the
-/// kernel's buffers, when it was stopped: some microseconds of a pass. They are harmless, because each is bound to
-/// what its pass saw: applies, labels and status carry the object's UID, deletes a UID precondition, finalizers
-/// the `resourceVersion`, and a POST of what exists is refused. The next leader sees by its watches what they did,
-/// as anybody else's change, and puts right what differs.
-pub type Fence = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
-
 /// Nothing was sent.
 #[derive(Debug, Error)]
 #[error("this process does not hold the lease any more; another replica goes on")]
-struct Fenced;
+struct Lost;
 
 /// Writes for passes; shared by all of them.
 #[derive(Clone)]
@@ -126,7 +117,9 @@ impl Writer {
 
     /// Carries out one wave of steps, side by side; one that fails does not stop the others.
     pub async fn carry_out(&self, target: Target<'_>, steps: &[Step]) -> Vec<Result<Written, Error>> {
-        join_all(steps.iter().map(|step| self.step(target, step))).await
+        // Only those that can go on are looked at, which `join_all` does not do for a few.
+        let steps: FuturesUnordered<_> = steps.iter().map(|step| self.step(target, step)).collect();
+        steps.collect().await
     }
 
     async fn create(&self, namespace: &str, object: &Object) -> Result<Box<Meta>, Error> {
@@ -295,7 +288,7 @@ impl Writer {
             .map_err(kube::Error::HttpError)?;
         // The semaphore is never closed, so there is always a place in the end.
         let _place = self.places.acquire().await;
-        let fenced = || kube::Error::Service(Box::new(Fenced));
+        let fenced = || kube::Error::Service(Box::new(Lost));
         let allowed = (self.fence)().ok_or_else(fenced)?;
         let mut sent = std::pin::pin!(tokio::time::timeout(allowed, self.client.request(request)));
         // A timeout looks at its timer last. A process that was paused while it connected must look at the fence

@@ -5,6 +5,7 @@ mod diagnosis;
 mod news;
 mod pod;
 mod refusal;
+mod step;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use diagnosis::Verdict;
 
 pub use news::{News, is_ready, news, trouble};
 pub use refusal::Refusal;
+pub use step::postponed;
 
 /// How long the steps of an ordinary start are shown as one.
 const PATIENCE: Duration = Duration::from_secs(10);

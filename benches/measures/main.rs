@@ -16,6 +16,7 @@ mod contender;
 mod fleet;
 mod ground;
 mod histogram;
+mod known;
 mod node;
 mod process;
 mod raw;
@@ -60,6 +61,8 @@ struct Args {
 enum Part {
     /// Sizes of programs and image.
     Sizes,
+    /// Memory for what is known of the claims' objects.
+    Known,
     /// Requests at rest and in trouble, on fake nodes.
     Rest,
     /// All claims at once, on fake nodes.
@@ -140,6 +143,9 @@ async fn measure(args: &Args, table: &mut Table) -> anyhow::Result<()> {
     };
     if wanted(Part::Sizes) {
         sizes(&binaries, &archive, table)?;
+    }
+    if wanted(Part::Known) {
+        known::known(settings.claims, table)?;
     }
     if wanted(Part::Rest) {
         rest::rest(&settings, contender.clone(), table)

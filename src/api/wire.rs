@@ -14,7 +14,7 @@ use super::{key, label, manager};
 /// Label that names the Service of an EndpointSlice.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Labels and annotations that are kept.
-const KEPT: [&str; 11] = [
+const KEPT: [&str; 12] = [
     SERVICE_NAME,
     label::MANAGED_BY,
     key::CLAIM,
@@ -26,6 +26,7 @@ const KEPT: [&str; 11] = [
     key::IDENTITY,
     key::REPORT,
     key::WANTED,
+    key::RESTART,
 ];
 
 /// Metadata of an object.

@@ -1,6 +1,8 @@
 //! Command line and environment, read once and checked: `Args` in, `Config` out. The only place where the
 //! environment is read.
 
+mod connect;
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +12,6 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use http::StatusCode;
 use kube::Client;
-use kube::client::ClientBuilder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -20,8 +21,8 @@ use crate::issue::Lifetimes;
 use crate::lease::{Elector, Leadership, Terms};
 use crate::render::Settings;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::requests::Requests;
-use crate::telemetry::{http as server, logs, traces};
+use crate::telemetry::{http as probes, logs, traces};
+use connect::Server;
 
 /// Turns DatabaseClaims into running databases.
 #[derive(Debug, Parser)]
@@ -228,14 +229,17 @@ fn config(run: &Run) -> anyhow::Result<controller::Config> {
 
 async fn serve(run: Run, config: controller::Config) -> anyhow::Result<()> {
     let metrics = Arc::<Metrics>::default();
-    let client = connect(&metrics).await?;
+    let to = Server::find(metrics.clone()).await?;
+    let client = to.client(Arc::new(|| Some(Duration::MAX)))?;
     let stop = CancellationToken::new();
     let elector = elector(&run, &client)?;
     let leadership = elector
         .as_ref()
         .map_or_else(Leadership::always, Elector::leadership);
-    let context = Arc::new(Context::led(&client, &config, leadership).with_metrics(metrics));
-    let listener = server::serve(run.listen, answers(context.clone()), stop.clone());
+    let writes = to.client(controller::fence(&leadership))?;
+    let context = Context::led(&client, &config, leadership).with_metrics(metrics);
+    let context = Arc::new(context.with_writes(writes));
+    let listener = probes::serve(run.listen, answers(context.clone()), stop.clone());
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let stopping = stop.clone();
@@ -306,20 +310,7 @@ async fn elect(
     }
 }
 
-/// A client whose requests end: there is no read timeout by default, and what the API server cannot take now is
-/// retried by the pass, at the claim's own pace.
-async fn connect(metrics: &Arc<Metrics>) -> anyhow::Result<Client> {
-    let mut config = kube::Config::infer().await.context(
-        "found neither a kubeconfig nor a Pod's service account; set KUBECONFIG, or run inside the cluster",
-    )?;
-    config.connect_timeout = Some(Duration::from_secs(10));
-    config.write_timeout = Some(Duration::from_secs(30));
-    config.default_retry = false;
-    let builder = ClientBuilder::try_from(config).context("cannot make a client from the kubeconfig")?;
-    Ok(builder.with_layer(&Requests(metrics.clone())).build())
-}
-
-fn answers(context: Arc<Context>) -> server::Answer {
+fn answers(context: Arc<Context>) -> probes::Answer {
     Arc::new(move |path| match path {
         "/livez" => (StatusCode::OK, "ok\n".to_owned()),
         "/readyz" if context.is_synced() => (StatusCode::OK, "ok\n".to_owned()),

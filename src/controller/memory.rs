@@ -48,6 +48,8 @@ pub struct Remembered {
     pub suspects: Vec<Slot>,
     /// Our last status write: the version that it made, and what it said until the watch has shown it.
     pub status: Option<(String, Option<Arc<DatabaseClaimStatus>>)>,
+    /// When that was.
+    pub status_written: Option<Instant>,
     /// Version and finalizers of the claim by the answer to our last write to it, until the watch has shown them.
     pub answered: Option<(String, Vec<String>)>,
     /// The two Secrets, if the pass before made them. The next one takes this away; later ones read.

@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod events;
+mod gather;
 pub mod memory;
 mod news;
 pub mod reconcile;
@@ -19,11 +20,11 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{applier, reflector};
 use kube::{Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument;
 
 use crate::api::v1::{DatabaseClaim, Phase};
-use crate::apply::Writer;
+use crate::apply::{Fence, Writer};
 use crate::issue::Lifetimes;
 use crate::lease::Leadership;
 use crate::observe::Observer;
@@ -85,10 +86,9 @@ impl Context {
 
     /// A context with nothing known yet, of a process that works and writes only while it leads.
     pub fn led(client: &Client, config: &Config, leadership: Leadership) -> Self {
-        let fence = leadership.clone();
         Self {
             observer: Observer::new(client.clone()),
-            writer: Writer::new(client.clone(), Arc::new(move || fence.left())),
+            writer: Writer::new(client.clone(), fence(&leadership)),
             events: Events::new(client.clone()),
             memory: Memory::default(),
             settings: config.settings.clone(),
@@ -105,6 +105,16 @@ impl Context {
     #[must_use]
     pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// The same with a client of its own for what it writes, whose connections ask whether this process leads.
+    #[must_use]
+    pub fn with_writes(self, client: Client) -> Self {
+        Self {
+            writer: Writer::new(client.clone(), fence(&self.leadership)),
+            events: Events::new(client),
+            ..self
+        }
     }
 
     /// Whether every watch has been complete once.
@@ -161,6 +171,12 @@ impl Context {
     }
 }
 
+/// Open while this process leads.
+pub fn fence(leadership: &Leadership) -> Fence {
+    let leadership = leadership.clone();
+    Arc::new(move || leadership.left())
+}
+
 /// Runs until `stop` is cancelled, then finishes what is under way.
 pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: CancellationToken) {
     let tracker = TaskTracker::new();
@@ -189,7 +205,8 @@ pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: Ca
         context.metrics.set_leader(true);
         tracing::info!("watches are complete; claims are taken up");
         let claims = watches::claims(&client, config.namespace.as_deref(), context.clone(), writer);
-        let queue = futures::stream::select(claims, triggered)
+        // What people ask for is looked at at once.
+        let queue = futures::stream::select(claims, gather::gathered(triggered, gather::MOMENT))
             .inspect(|claim| metrics.queued(claim.namespace.as_deref().unwrap_or_default(), &claim.name))
             .map(Ok::<_, Infallible>)
             .take_until(stop.clone().cancelled_owned());
@@ -241,6 +258,9 @@ async fn lead(
 type Pass = futures::future::BoxFuture<'static, Result<Action, Error>>;
 
 /// One pass under a timeout; a panic is an error of this claim alone.
+///
+/// A task of its own: kube's runner looks at all passes whenever one of them can go on, which with sixteen passes of
+/// a dozen requests each is most of what the operator would do. Whoever drops the pass ends the task.
 fn pass(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Pass {
     let limit = context.pass_timeout;
     let metrics = context.metrics.clone();
@@ -273,7 +293,12 @@ fn pass(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Pass {
         }
         result
     };
-    limited.instrument(span).boxed()
+    let task = AbortOnDropHandle::new(tokio::spawn(limited.instrument(span)));
+    let joined = async {
+        task.await
+            .unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
+    };
+    joined.boxed()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the signature is kube's")]

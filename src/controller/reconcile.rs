@@ -88,8 +88,11 @@ async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Er
     }
     let moment = seen.moment(&refusals, context);
     let status = describe(resolved.as_ref(), &seen, &observed, &plan, moment);
-    let next = next(&id, &plan, &observed, &status, moment);
-    if !observed.claim_gone && !going(&seen, &plan) {
+    let postponed = seen.postponed(&status);
+    let renewal = renewal::left(&id, &observed, moment.now);
+    let due = postponed.into_iter().chain(renewal).min();
+    let next = next(&id, &plan, due, &status, moment);
+    if !observed.claim_gone && !going(&seen, &plan) && postponed.is_none() {
         write_status(&id, &seen, status, context)
             .instrument(debug_span!("status"))
             .await?;
@@ -149,6 +152,8 @@ struct Seen {
     made: Option<MadeSecrets>,
     /// Time since the Secrets were made or read last.
     secrets_age: Option<Duration>,
+    /// Time since our last status write.
+    status_age: Option<Duration>,
 }
 
 impl Seen {
@@ -174,6 +179,7 @@ impl Seen {
             suspects: remembered.suspects,
             made: context.memory.take_made(&id.uid),
             secrets_age: remembered.secrets_read.map(|read| read.elapsed()),
+            status_age: remembered.status_written.map(|written| written.elapsed()),
         }
     }
 
@@ -184,6 +190,11 @@ impl Seen {
             now: context.now(),
             refusals,
         }
+    }
+
+    /// How long a status waits that only names the next step of a start.
+    fn postponed(&self, status: &DatabaseClaimStatus) -> Option<Duration> {
+        status::postponed(self.status.as_ref()?, status, self.status_age?)
     }
 
     /// Whether it has not been ready for longer than a start takes.
@@ -451,6 +462,7 @@ async fn write_status(
     context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
         told = it.in_trouble;
         it.status = Some((version, Some(Arc::new(status.clone()))));
+        it.status_written = Some(Instant::now());
     });
     if let Some(news) = status::news(seen.status.as_ref(), &status, told) {
         context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
@@ -466,7 +478,7 @@ async fn write_status(
 fn next(
     id: &ClaimId,
     plan: &Plan,
-    observed: &Observed,
+    due: Option<Duration>,
     status: &DatabaseClaimStatus,
     moment: Moment<'_>,
 ) -> Action {
@@ -478,8 +490,8 @@ fn next(
     } else {
         status::look_again(moment, status)
     };
-    let renewal = renewal::left(id, observed, moment.now).unwrap_or(idle);
-    Action::requeue(plan.requeue.unwrap_or(idle).min(renewal))
+    let idle = plan.requeue.unwrap_or(idle);
+    Action::requeue(due.map_or(idle, |it| it.min(idle)))
 }
 
 /// Spread over time by UID, so that a thousand claims do not read their Secrets in the same second.

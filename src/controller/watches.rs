@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::channel::mpsc::UnboundedSender;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -20,7 +20,7 @@ use super::Context;
 use crate::api::label;
 use crate::api::v1::DatabaseClaim;
 use crate::observe::cache::ClaimKey;
-use crate::observe::live::{Live, Watched};
+use crate::observe::live::{Live, LiveClaim, Watched};
 use crate::observe::reduce::Seen;
 use crate::render::Kind;
 
@@ -136,10 +136,10 @@ pub(super) fn claims(
     context: Arc<Context>,
     writer: reflector::store::Writer<DatabaseClaim>,
 ) -> impl Stream<Item = ObjectRef<DatabaseClaim>> + Send + use<> {
-    let api: Api<DatabaseClaim> = api(client, namespace);
+    let api: Api<LiveClaim> = api(client, namespace);
     watcher(api, watcher::Config::default().page_size(PAGE))
         .default_backoff()
-        .modify(|claim| claim.managed_fields_mut().clear())
+        .map_ok(whole)
         .reflect(writer)
         .filter_map(move |event| {
             let claim = match event {
@@ -165,6 +165,16 @@ pub(super) fn claims(
             };
             std::future::ready(claim)
         })
+}
+
+fn whole(event: Event<LiveClaim>) -> Event<DatabaseClaim> {
+    match event {
+        Event::Apply(claim) => Event::Apply(claim.into()),
+        Event::Delete(claim) => Event::Delete(claim.into()),
+        Event::Init => Event::Init,
+        Event::InitApply(claim) => Event::InitApply(claim.into()),
+        Event::InitDone => Event::InitDone,
+    }
 }
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>

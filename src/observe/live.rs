@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::reduce::{self, Seen};
+use crate::api::v1::{DatabaseClaim, DatabaseClaimSpec, DatabaseClaimStatus};
 use crate::api::wire::Meta;
 use crate::plan::observed::Detail;
 use crate::render::Kind;
@@ -203,6 +204,62 @@ impl Watched for EndpointSlice {
     }
 }
 
+/// A claim as its watch decodes it: without `managedFields` and what others have written on it, of which a status
+/// has more than of everything else.
+#[derive(Clone, Debug, Deserialize)]
+pub struct LiveClaim {
+    #[serde(default)]
+    metadata: Meta,
+    spec: DatabaseClaimSpec,
+    #[serde(default)]
+    status: Option<DatabaseClaimStatus>,
+}
+
+impl From<LiveClaim> for DatabaseClaim {
+    fn from(live: LiveClaim) -> Self {
+        let mut status = live.status;
+        if let Some(status) = &mut status {
+            // Kept for as long as the claim is there.
+            status.conditions.shrink_to_fit();
+            status.members.shrink_to_fit();
+        }
+        Self {
+            metadata: live.metadata.object,
+            spec: live.spec,
+            status,
+        }
+    }
+}
+
+impl Resource for LiveClaim {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        DatabaseClaim::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        DatabaseClaim::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        DatabaseClaim::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        DatabaseClaim::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata.object
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata.object
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,5 +293,29 @@ mod tests {
         assert_eq!(pod.asked.as_deref(), Some("asked"));
         assert_eq!(pod.revision.as_deref(), Some("orders-db-1-7"));
         assert_eq!(pod.wanted.as_deref(), Some("wanted"));
+    }
+
+    /// What decoding leaves out, no pass can see.
+    #[test]
+    fn all_that_passes_look_at_in_a_claim_is_decoded() {
+        let claim = json!({
+            "apiVersion": "platform.acme.com/v1", "kind": "DatabaseClaim",
+            "metadata": {"name": "orders", "namespace": "shop", "uid": "u", "resourceVersion": "7", "generation": 3,
+                "finalizers": ["a/b"], "deletionTimestamp": "2026-01-01T00:00:00Z",
+                "annotations": {key::RESTART: "now", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+                "managedFields": [{"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {}}}]},
+            "spec": {"engine": "postgres", "size": "small", "team": "checkout", "storage": "1Gi"},
+            "status": {"observedGeneration": 2, "phase": "Ready"},
+        });
+        let whole: DatabaseClaim = serde_json::from_value(claim.clone()).unwrap();
+        let live: DatabaseClaim = serde_json::from_value::<LiveClaim>(claim).unwrap().into();
+        assert_eq!((live.spec, live.status), (whole.spec, whole.status));
+        let annotations = std::collections::BTreeMap::from([(key::RESTART.to_owned(), "now".to_owned())]);
+        let expected = ObjectMeta {
+            annotations: Some(annotations),
+            managed_fields: None,
+            ..whole.metadata
+        };
+        assert_eq!(live.metadata, expected);
     }
 }

@@ -179,7 +179,11 @@ impl Object {
     /// Wraps a typed object.
     pub(super) fn new(slot: Slot, id: &ClaimId, typed: &impl Serialize) -> Self {
         // Serialising a type made of strings, numbers and string-keyed maps cannot fail.
-        let mut body = serde_json::to_value(typed).unwrap_or_default();
+        Self::of(slot, id, serde_json::to_value(typed).unwrap_or_default())
+    }
+
+    /// Wraps a body.
+    pub(super) fn of(slot: Slot, id: &ClaimId, mut body: Value) -> Self {
         let applied = hash(&body);
         if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
             let annotations = metadata
@@ -200,11 +204,8 @@ impl Object {
 
 /// First 64 bits of SHA-256 over the JSON text, whose keys `serde_json` keeps sorted.
 pub fn hash(value: &Value) -> String {
-    let digest = Sha256::digest(value.to_string().as_bytes());
-    digest
-        .iter()
-        .take(8)
-        .fold(String::with_capacity(16), |text, byte| {
-            text + &format!("{byte:02x}")
-        })
+    // A tree of values always has a text, and a digest more than 8 bytes.
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    let first = Sha256::digest(text).first_chunk().copied().unwrap_or_default();
+    format!("{:016x}", u64::from_be_bytes(first))
 }

@@ -13,7 +13,7 @@ use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::object::{Object, Slot, hash};
 use super::{STOP, Settings, metadata, pod};
@@ -36,9 +36,9 @@ pub(super) fn asked(claim: &Claim) -> String {
 
 /// The workload, and the hash of what needs a restart to change in it: the Pod's spec, not its labels.
 pub(super) fn stateful_set(claim: &Claim, settings: &Settings, asked: &str) -> (Object, String) {
-    let spec = pod::spec(claim, settings);
     // Serialising plain data cannot fail.
-    let restart_hash = hash(&serde_json::to_value(&spec).unwrap_or_default());
+    let spec = serde_json::to_value(pod::spec(claim, settings)).unwrap_or_default();
+    let restart_hash = hash(&spec);
     let annotations = Some(BTreeMap::from([
         (key::RESTART_HASH.to_owned(), restart_hash.clone()),
         (key::ASKED.to_owned(), asked.to_owned()),
@@ -69,13 +69,18 @@ pub(super) fn stateful_set(claim: &Claim, settings: &Settings, asked: &str) -> (
                     annotations,
                     ..ObjectMeta::default()
                 }),
-                spec: Some(spec),
+                spec: None,
             },
             ..StatefulSetSpec::default()
         }),
         status: None,
     };
-    (Object::new(Slot::StatefulSet, &claim.id, &set), restart_hash)
+    let mut body = serde_json::to_value(&set).unwrap_or_default();
+    if let Some(Value::Object(template)) = body.pointer_mut("/spec/template") {
+        // The largest part of all that is rendered: once is enough.
+        template.insert("spec".to_owned(), spec);
+    }
+    (Object::of(Slot::StatefulSet, &claim.id, body), restart_hash)
 }
 
 /// The volume. It carries the record of what it is; that record survives the claim.
