@@ -123,7 +123,8 @@ pub fn unobserved(refusal: &Refusal, moment: Moment<'_>) -> DatabaseClaimStatus 
 /// Status of a claim that serves or is on its way to.
 pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> DatabaseClaimStatus {
     let verdicts = Verdicts::of(claim, observed, plan, moment);
-    if plan.blocked.is_empty() && verdicts.is_ordinary_step() && !patience(moment).is_zero() {
+    let starts = plan.blocked.is_empty() && verdicts.is_ordinary_step() && !claim.hibernated;
+    if starts && !patience(moment).is_zero() {
         return starting(claim, observed, verdicts, plan, moment);
     }
     let Verdicts {
@@ -134,7 +135,8 @@ pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'
         update_pending,
         stalled,
     } = verdicts;
-    let phase = phase(&ready, stalled.is_some(), plan, moment);
+    let on_purpose = plan.restarting || claim.hibernated;
+    let phase = phase(&ready, stalled.is_some(), on_purpose, moment);
     let reconciling = reconciling(&ready, &storage, stalled.as_ref(), plan);
     let verdicts = [
         (kind::ACCEPTED, accepted),
@@ -248,16 +250,19 @@ fn outline(claim: &Claim, observed: &Observed, moment: Moment<'_>) -> DatabaseCl
     }
 }
 
-/// How much longer the steps of an ordinary start are not worth a write each.
+/// How much longer the steps of an ordinary start are not worth a write each: counted from when it went down, or
+/// from when something was begun after that, such as waking it.
 pub fn patience(moment: Moment<'_>) -> Duration {
-    let conditions = moment
-        .before
-        .map(|before| before.conditions.as_slice())
-        .unwrap_or_default();
-    let not_ready = conditions
-        .iter()
-        .find(|it| it.type_ == kind::READY && it.status == "False");
-    let since = not_ready.map_or(moment.now, |it| it.last_transition_time.0);
+    let Some(before) = moment.before.filter(|it| !is_hibernated(it)) else {
+        return PATIENCE;
+    };
+    let since = |kind: &str, value: &str| {
+        let mut conditions = before.conditions.iter();
+        let condition = conditions.find(|it| it.type_ == kind && it.status == value)?;
+        Some(condition.last_transition_time.0)
+    };
+    let down = since(kind::READY, "False").map(|it| since(kind::RECONCILING, "True").max(Some(it)));
+    let since = down.flatten().unwrap_or(moment.now);
     PATIENCE.saturating_sub(moment.now.duration_since(since).unsigned_abs())
 }
 
@@ -353,13 +358,13 @@ fn starting(
     }
 }
 
-fn phase(ready: &Verdict, stalled: bool, plan: &Plan, moment: Moment<'_>) -> Phase {
+fn phase(ready: &Verdict, stalled: bool, changing: bool, moment: Moment<'_>) -> Phase {
     match (ready.is_true, stalled, was_ready(moment)) {
         (false, true, _) => Phase::Failed,
         (false, false, _) if ready.reason == reason::HIBERNATED => Phase::Hibernated,
-        (true, ..) if plan.restarting => Phase::Updating,
+        (true, ..) if changing => Phase::Updating,
         (true, ..) => Phase::Ready,
-        (false, false, true) => down(plan.restarting, moment),
+        (false, false, true) => down(changing, moment),
         (false, false, false) => Phase::Provisioning,
     }
 }

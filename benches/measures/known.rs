@@ -2,7 +2,9 @@
 //! it without further thought. This process' own memory grows by the one and then by the other.
 
 use dbclaim::api::KIND;
-use dbclaim::api::protocol::{Applied, FORMAT, Identity, Initialized, MemberPhase, Report, WriteTest};
+use dbclaim::api::protocol::{
+    Applied, FORMAT, Identity, Initialized, MemberPhase, Report, TlsReport, WriteTest,
+};
 use dbclaim::observe::cache::Cache;
 use dbclaim::observe::reduce::Seen;
 use dbclaim::plan::observed::{Detail, Pod, Volume, Workload};
@@ -123,6 +125,13 @@ fn detail(slot: Slot, uid: &str) -> Detail {
                 message: None,
             }),
             disk_percent: Some(5),
+            tls: Some(TlsReport {
+                certificate: "0123456789abcdef".repeat(4),
+                ca: "0123456789abcdef".repeat(4),
+                verified: true,
+                trouble: None,
+                due: Some("2027-01-01T00:00:00Z".into()),
+            }),
         }))),
         Slot::AdminMarker | Slot::AppMarker => Detail::Marker {
             secret_uid: uid.into(),

@@ -26,8 +26,18 @@ pub(super) fn template(input: &Input<'_>, plan: &mut Plan) {
             plan.restart_pending = true;
             return;
         }
+        if (asked || live.stopped) && writes(plan, Slot::Config) {
+            // What is started starts with its configuration: that one is written first.
+            plan.again = true;
+            return;
+        }
     }
     settle(input, plan, &desired.stateful_set);
+}
+
+fn writes(plan: &Plan, slot: Slot) -> bool {
+    let of = |step: &Step| matches!(step, Step::Apply { object, .. } if object.slot == slot);
+    plan.steps.iter().any(of)
 }
 
 /// The Pod, if the template that is in force was asked for after it had been started. One at a time, stopped
@@ -43,11 +53,11 @@ pub(super) fn restart(input: &Input<'_>, plan: &mut Plan) {
         return;
     }
     plan.restarting = true;
-    let written = plan
-        .steps
-        .iter()
-        .any(|step| matches!(step, Step::Apply { object, .. } if object.slot == Slot::StatefulSet));
-    if written || !live.taken_up || set.deleting || child.deleting {
+    if writes(plan, Slot::Config) {
+        plan.again = true;
+        return;
+    }
+    if writes(plan, Slot::StatefulSet) || !live.taken_up || set.deleting || child.deleting {
         // The watch tells of the next of these steps.
         return;
     }
@@ -60,8 +70,9 @@ pub(super) fn restart(input: &Input<'_>, plan: &mut Plan) {
 }
 
 /// A Pod that was made from the template that is in force is not replaced, whatever its annotations say: a policy
-/// of the cluster that rewrites them must not make us restart a database for ever.
+/// of the cluster that rewrites them must not make us restart a database for ever. Until the template is taken up,
+/// the revision is still that of the one before and says nothing.
 fn is_due(live: &Workload, pod: &Pod) -> bool {
     let differs = pod.asked.is_some() && pod.asked != live.asked;
-    differs && (pod.revision.is_none() || pod.revision != live.revision)
+    differs && (!live.taken_up || pod.revision.is_none() || pod.revision != live.revision)
 }

@@ -1,17 +1,19 @@
 //! The operator's line against a real API server and its controllers, with every fault at every write of every
 //! scenario. The writes are found by a run without faults; the table is made from them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use dbclaim::api::v1::DatabaseClaimStatus;
+use serde_json::json;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::cluster::Suite;
 use crate::faults::{Fault, Plan, Point};
 use crate::normal::{Objects, difference};
-use crate::scenarios::{End, Scenario};
+use crate::scenarios::{End, Restart, Scenario};
 use crate::scene::{DEADLINE, Scene, identities, is_ready, until};
 
 /// Runs side by side, of all scenarios together.
@@ -206,15 +208,49 @@ async fn ready(suite: &Suite, scenario: &Scenario, pool: &Pool) -> Result<Arc<Sc
     Ok(scene)
 }
 
+/// For the next run, once it is where this one began.
 async fn give_back(scenario: &Scenario, pool: &Pool, scene: Arc<Scene>) {
-    if scenario.again {
-        pool.lock().await.push(scene);
+    if !scenario.again {
+        return;
     }
+    if let Some(back) = scenario.back {
+        scene.plan.arm(None);
+        scene.change(json!({"spec": back()})).await;
+        let back = async || {
+            scene
+                .says("back", |it| it.status.as_ref().is_some_and(is_quiet))
+                .await?;
+            scene.rest().await
+        };
+        if back().await.is_err() {
+            // The next run begins with another one.
+            return;
+        }
+    }
+    pool.lock().await.push(scene);
+}
+
+/// Whether a claim is Ready and nothing of it is under way.
+fn is_quiet(status: &DatabaseClaimStatus) -> bool {
+    let says = |type_: &str, value: &str| {
+        let mut conditions = status.conditions.iter();
+        conditions.any(|it| it.type_ == type_ && it.status == value)
+    };
+    says("Ready", "True") && says("Reconciling", "False")
 }
 
 async fn before(scene: &Scene) -> (Objects, BTreeMap<String, String>) {
     let (raw, normal) = scene.objects().await;
-    (normal, identities(&raw))
+    let mut uids = identities(&raw);
+    uids.extend(pod(&raw));
+    (normal, uids)
+}
+
+const POD: &str = "Pod orders-db-1-0";
+
+/// The Pod and its UID.
+fn pod(raw: &Objects) -> Option<(String, String)> {
+    Some((POD.into(), raw.get(POD)?["metadata"]["uid"].to_string()))
 }
 
 /// Whether the scenario without faults is over, and ended well.
@@ -241,17 +277,23 @@ async fn ended(scenario: &Scenario, scene: &Scene, before: &Objects) -> Result<(
 /// What must hold of every run: nothing that holds data was lost or made anew, there was one password, and no
 /// request was one that may never be.
 async fn sound(scenario: &Scenario, scene: &Scene, before: &BTreeMap<String, String>) -> Result<(), String> {
-    rules(&scene.plan, matches!(scenario.end, End::Gone))?;
-    if matches!(scenario.end, End::Gone) {
+    let may_delete = matches!(scenario.end, End::Gone);
+    rules(&scene.plan, may_delete, scenario.restart)?;
+    if may_delete {
         return Ok(());
     }
     scene.one_password().await?;
     let (raw, _) = scene.objects().await;
-    let now = identities(&raw);
-    for (name, uid) in before
-        .iter()
-        .filter(|(name, _)| !scenario.loses.contains(&name.as_str()))
-    {
+    let mut now = identities(&raw);
+    now.extend(pod(&raw));
+    let restarts = matches!(scenario.restart, Restart::Once | Restart::Stopped);
+    if restarts && now.get(POD) == before.get(POD) {
+        return Err("the Pod was not replaced".into());
+    }
+    replaced(scenario, scene, before)?;
+    let stays =
+        |name: &str| !scenario.loses.contains(&name) && (name != POD || scenario.restart == Restart::None);
+    for (name, uid) in before.iter().filter(|(name, _)| stays(name)) {
         if now.get(name) != Some(uid) {
             return Err(format!("{name} is not the one that was there before"));
         }
@@ -259,8 +301,27 @@ async fn sound(scenario: &Scenario, scene: &Scene, before: &BTreeMap<String, Str
     Ok(())
 }
 
+/// One restart is one Pod: the operator has deleted the one that was there before, and no other.
+fn replaced(scenario: &Scenario, scene: &Scene, before: &BTreeMap<String, String>) -> Result<(), String> {
+    let accepted = scene.plan.accepted.lock().unwrap();
+    let of_pods = accepted
+        .iter()
+        .filter(|(what, _)| what.starts_with("DELETE pods/"));
+    let deleted: BTreeSet<_> = of_pods
+        .map(|(_, body)| body["preconditions"]["uid"].to_string())
+        .collect();
+    let due = before.get(POD).filter(|_| scenario.restart == Restart::Once);
+    // What a process that died had sent may have been carried out without its answer being seen.
+    if deleted.iter().all(|it| Some(it) == due) {
+        return Ok(());
+    }
+    Err(format!(
+        "the operator deleted the Pods {deleted:?}, and should have {due:?}"
+    ))
+}
+
 /// What no request may ever be.
-fn rules(plan: &Plan, may_delete: bool) -> Result<(), String> {
+fn rules(plan: &Plan, may_delete: bool, restart: Restart) -> Result<(), String> {
     for read in plan.reads.lock().unwrap().iter() {
         let path = read.split('?').next().unwrap_or_default();
         if path.ends_with("/secrets") {
@@ -279,7 +340,8 @@ fn rules(plan: &Plan, may_delete: bool) -> Result<(), String> {
                 write.method, write.path
             ));
         }
-        if write.method == "DELETE" && !may_delete {
+        let restarts = restart == Restart::Once && write.path.contains("/pods/");
+        if write.method == "DELETE" && !may_delete && !restarts {
             return Err(format!("the operator deleted {}", write.path));
         }
     }

@@ -15,6 +15,7 @@ mod faults;
 mod grants;
 mod lease;
 mod line;
+mod member;
 mod normal;
 mod program;
 mod rights;

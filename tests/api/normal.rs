@@ -47,28 +47,73 @@ pub async fn raw(client: &Client, namespace: &str) -> Objects {
     found
 }
 
+/// Values that stand in several objects and have to be the same in all of them: where each is found first, and what
+/// it is called in the normal form.
+const SHARED: [(&str, &str, &str); 5] = [
+    ("DatabaseClaim orders", "/metadata/uid", "UID"),
+    ("Pod orders-db-1-0", "/metadata/uid", "POD"),
+    ("StatefulSet orders-db-1", "/status/updateRevision", "REVISION"),
+    (
+        "StatefulSet orders-db-1",
+        "/metadata/annotations/platform.acme.com~1asked",
+        "ASKED",
+    ),
+    (
+        "StatefulSet orders-db-1",
+        "/metadata/annotations/platform.acme.com~1restart-hash",
+        "TEMPLATE",
+    ),
+];
+
 /// The same in its normal form: identities, versions, times, hashes and passwords replaced by what they have in
-/// common, and of the Pod, which others write, only its labels. `names` are values that differ from run to run.
+/// common, and of the Pod, which others write, only what it was made from. `names` are values that differ from run
+/// to run.
 pub fn normal(raw: Objects, names: &[(String, &str)]) -> Objects {
-    let claim = raw
-        .get("DatabaseClaim orders")
-        .and_then(|claim| Some(claim["metadata"]["uid"].as_str()?.to_owned()));
+    let shared = SHARED.iter().filter_map(|(object, place, name)| {
+        let value = raw.get(*object)?.pointer(place)?.as_str()?;
+        Some((value.to_owned(), *name))
+    });
+    let shared: Vec<_> = shared
+        .chain(generation(&raw).map(|it| (it, "GENERATION")))
+        .collect();
     let normal = raw.into_iter().map(|(name, object)| {
         let object = if name.starts_with("Pod ") {
-            json!({"metadata": {"labels": object["metadata"]["labels"]}})
+            started(&object)
         } else {
             plain(object)
         };
         let mut text = object.to_string();
-        if let Some(uid) = &claim {
-            text = text.replace(uid, "UID");
-        }
-        for (value, name) in names {
+        for (value, name) in shared.iter().chain(names) {
             text = text.replace(value, name);
         }
         (name, serde_json::from_str(&text).unwrap())
     });
     normal.collect()
+}
+
+/// The generation of the configuration that is wanted.
+fn generation(raw: &Objects) -> Option<String> {
+    let member = raw.get("ConfigMap orders-db-config")?["data"]["member.json"].as_str()?;
+    let member: Value = serde_json::from_str(member).ok()?;
+    Some(member["generation"].as_str()?.to_owned())
+}
+
+/// What a Pod was made from.
+fn started(pod: &Value) -> Value {
+    let metadata = &pod["metadata"];
+    let kept = ["platform.acme.com/asked", "platform.acme.com/restart-hash"];
+    let annotations = kept.map(|key| (key.to_owned(), metadata["annotations"][key].clone()));
+    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+    let containers = containers.map(|it| json!([it["name"], it["image"], it["resources"]]));
+    let annotations = Value::Object(annotations.into_iter().collect());
+    json!({"metadata": {"labels": metadata["labels"], "annotations": annotations},
+        "containers": containers.collect::<Vec<_>>()})
+}
+
+/// What an agent says, without what depends on when it was asked for.
+fn said(mut report: Value) -> Value {
+    report["applied"]["credentials"] = json!("…");
+    report
 }
 
 fn plain(mut object: Value) -> Value {
@@ -88,13 +133,14 @@ fn plain(mut object: Value) -> Value {
         annotations.remove("platform.acme.com/applied");
         // The volume controller's, which it makes only when it comes before the driver.
         annotations.retain(|key, _| !key.ends_with("/storage-provisioner"));
-        for key in ["platform.acme.com/identity", "platform.acme.com/report"] {
-            // These hold UIDs; that they are there and whole is what counts.
-            if let Some(text) = annotations.get(key).and_then(Value::as_str) {
-                let whole: Value = serde_json::from_str(text).unwrap();
-                let keys: Vec<_> = whole.as_object().unwrap().keys().cloned().collect();
-                annotations.insert(key.into(), json!(keys));
-            }
+        let json = |text: &Value| serde_json::from_str::<Value>(text.as_str().unwrap()).unwrap();
+        if let Some(text) = annotations.get_mut("platform.acme.com/identity") {
+            // It holds the UID of the claim that made it; that it is there and whole is what counts.
+            let keys: Vec<_> = json(text).as_object().unwrap().keys().cloned().collect();
+            *text = json!(keys);
+        }
+        if let Some(text) = annotations.get_mut("platform.acme.com/report") {
+            *text = said(json(text));
         }
     }
     let owners = metadata.get_mut("ownerReferences").and_then(Value::as_array_mut);

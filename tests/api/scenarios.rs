@@ -9,10 +9,11 @@ use kube::api::PropagationPolicy::{Background, Foreground, Orphan};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-use dbclaim::api::v1::DatabaseClaim;
+use dbclaim::api::key;
+use dbclaim::api::v1::{DatabaseClaim, Phase};
 
 use crate::normal::Objects;
-use crate::scene::{Scene, storage, team};
+use crate::scene::{Scene, connections, extension, restart, storage, team, version};
 use crate::stage::CLASS;
 
 /// What is done to the claim.
@@ -31,6 +32,19 @@ pub enum End {
     Gone,
 }
 
+/// What becomes of the Pod.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// It is the same one afterwards.
+    None,
+    /// The operator has replaced it, once.
+    Once,
+    /// It was stopped and another one was started, without the operator having deleted any.
+    Stopped,
+    /// It goes with its claim, or comes with it.
+    WithTheClaim,
+}
+
 /// One scenario.
 #[derive(Clone, Copy)]
 pub struct Scenario {
@@ -42,8 +56,11 @@ pub struct Scenario {
     pub end: End,
     /// Data objects that the act itself takes away, and that are made anew.
     pub loses: &'static [&'static str],
+    pub restart: Restart,
     /// Whether the same claim can go through it again.
     pub again: bool,
+    /// What takes the claim back to where it was before, so that it can.
+    pub back: Option<fn() -> Value>,
 }
 
 fn plain() -> Value {
@@ -58,6 +75,58 @@ fn on_a_class_that_grows() -> Value {
     json!({"storageClassName": CLASS, "storage": storage(0)})
 }
 
+fn exact_version() -> Value {
+    json!({"version": version(0)})
+}
+
+fn small() -> Value {
+    // With its own storage: another size asks for another volume besides.
+    json!({"size": "small", "storage": "5Gi"})
+}
+
+fn back_to_small() -> Value {
+    json!({"size": "small"})
+}
+
+/// What the claim says of its one member.
+fn member(objects: &Objects) -> &Value {
+    &objects["DatabaseClaim orders"]["status"]["members"][0]
+}
+
+/// Whether the agent has taken over the configuration that is wanted now.
+fn configured(objects: &Objects) -> bool {
+    let report =
+        &objects["ConfigMap orders-db-1-report"]["metadata"]["annotations"]["platform.acme.com/report"];
+    report["applied"]["config"] == "GENERATION"
+}
+
+/// The files that the engine reads.
+fn settings(objects: &Objects) -> &str {
+    let file = &objects["ConfigMap orders-db-config"]["data"]["postgresql.conf"];
+    file.as_str().unwrap_or_default()
+}
+
+/// Whether the Pod was made from the newest template.
+fn newest(objects: &Objects) -> bool {
+    let pod = &objects["Pod orders-db-1-0"];
+    pod["metadata"]["labels"]["controller-revision-hash"] == "REVISION"
+        && pod["metadata"]["annotations"]["platform.acme.com/asked"] == "ASKED"
+        && pod["metadata"]["annotations"]["platform.acme.com/restart-hash"] == "TEMPLATE"
+        && configured(objects)
+        && member(objects).get("pendingRestart").is_none()
+}
+
+fn has_memory(objects: &Objects, memory: &str) -> bool {
+    let container = &objects["Pod orders-db-1-0"]["containers"][0];
+    newest(objects) && container[2]["limits"]["memory"] == memory
+}
+
+fn has_storage(objects: &Objects) -> bool {
+    let volume = &objects["PersistentVolumeClaim orders-db-1"];
+    volume["spec"]["resources"]["requests"]["storage"] == "STORAGE"
+        && volume["status"]["capacity"]["storage"] == "STORAGE"
+}
+
 /// All of them.
 pub const ALL: &[Scenario] = &[
     Scenario {
@@ -66,7 +135,9 @@ pub const ALL: &[Scenario] = &[
         act: |scene| async move { scene.create(delete_policy()).await }.boxed_local(),
         end: End::Serves(|_| true),
         loses: &[],
+        restart: Restart::WithTheClaim,
         again: false,
+        back: None,
     },
     Scenario {
         name: "changing_the_team",
@@ -84,7 +155,9 @@ pub const ALL: &[Scenario] = &[
             objects.iter().all(|(name, object)| claims(name) || team(object))
         }),
         loses: &[],
+        restart: Restart::None,
         again: true,
+        back: None,
     },
     Scenario {
         name: "growing_the_storage",
@@ -96,13 +169,140 @@ pub const ALL: &[Scenario] = &[
             }
             .boxed_local()
         },
+        end: End::Serves(has_storage),
+        loses: &[],
+        restart: Restart::None,
+        again: true,
+        back: None,
+    },
+    Scenario {
+        name: "changing_the_size",
+        spec: Some(small),
+        act: |scene| async move { scene.change(json!({"spec": {"size": "medium"}})).await }.boxed_local(),
+        end: End::Serves(|objects| has_memory(objects, "2Gi")),
+        loses: &[],
+        restart: Restart::Once,
+        again: true,
+        back: Some(back_to_small),
+    },
+    Scenario {
+        name: "changing_size_and_storage_together",
+        spec: Some(on_a_class_that_grows),
+        act: |scene| {
+            async move {
+                let storage = storage(scene.next_turn());
+                scene
+                    .change(json!({"spec": {"size": "medium", "storage": storage}}))
+                    .await;
+            }
+            .boxed_local()
+        },
+        end: End::Serves(|objects| has_memory(objects, "2Gi") && has_storage(objects)),
+        loses: &[],
+        restart: Restart::Once,
+        again: true,
+        back: Some(back_to_small),
+    },
+    Scenario {
+        name: "raising_the_version",
+        spec: Some(exact_version),
+        act: |scene| {
+            async move {
+                let version = version(scene.next_turn());
+                scene.change(json!({"spec": {"version": version}})).await;
+            }
+            .boxed_local()
+        },
+        end: End::Serves(|objects| newest(objects) && member(objects)["version"] == "VERSION"),
+        loses: &[],
+        restart: Restart::Once,
+        again: true,
+        back: None,
+    },
+    Scenario {
+        name: "changing_a_parameter_that_is_in_force_at_once",
+        spec: Some(plain),
+        act: |scene| {
+            async move {
+                let duration = connections(scene.next_turn());
+                let parameters = json!({"log_min_duration_statement": duration});
+                scene.change(json!({"spec": {"parameters": parameters}})).await;
+            }
+            .boxed_local()
+        },
         end: End::Serves(|objects| {
-            let volume = &objects["PersistentVolumeClaim orders-db-1"];
-            volume["spec"]["resources"]["requests"]["storage"] == "STORAGE"
-                && volume["status"]["capacity"]["storage"] == "STORAGE"
+            settings(objects).contains("log_min_duration_statement = 'CONNECTIONS'") && configured(objects)
         }),
         loses: &[],
+        restart: Restart::None,
         again: true,
+        back: None,
+    },
+    Scenario {
+        name: "changing_a_parameter_that_waits_for_a_restart",
+        spec: Some(plain),
+        act: |scene| {
+            async move {
+                let turn = scene.next_turn();
+                let parameters = json!({"max_connections": connections(turn)});
+                scene.change(json!({"spec": {"parameters": parameters}})).await;
+                let waits = |claim: &DatabaseClaim| {
+                    let members = claim.status.iter().flat_map(|it| &it.members);
+                    members.flat_map(|it| &it.pending_restart).eq(["max_connections"])
+                };
+                scene.says("pendingRestart", waits).await.unwrap();
+                let please = json!({key::RESTART: restart(turn)});
+                scene.change(json!({"metadata": {"annotations": please}})).await;
+            }
+            .boxed_local()
+        },
+        end: End::Serves(|objects| {
+            settings(objects).contains("max_connections = 'CONNECTIONS'") && newest(objects)
+        }),
+        loses: &[],
+        restart: Restart::Once,
+        again: true,
+        back: None,
+    },
+    Scenario {
+        name: "adding_an_extension",
+        spec: Some(plain),
+        act: |scene| {
+            async move {
+                let extensions = [extension(scene.next_turn())];
+                scene.change(json!({"spec": {"extensions": extensions}})).await;
+            }
+            .boxed_local()
+        },
+        end: End::Serves(|objects| {
+            let file = &objects["ConfigMap orders-db-config"]["data"]["member.json"];
+            file.as_str().is_some_and(|it| it.contains("EXTENSION")) && configured(objects)
+        }),
+        loses: &[],
+        restart: Restart::None,
+        again: true,
+        back: None,
+    },
+    Scenario {
+        name: "hibernating_and_waking",
+        spec: Some(plain),
+        act: |scene| {
+            async move {
+                scene.change(json!({"spec": {"hibernated": true}})).await;
+                let sleeps = |claim: &DatabaseClaim| {
+                    let phase = claim.status.as_ref().and_then(|it| it.phase);
+                    phase == Some(Phase::Hibernated)
+                };
+                scene.says("Hibernated", sleeps).await.unwrap();
+                scene.change(json!({"spec": {"hibernated": false}})).await;
+            }
+            .boxed_local()
+        },
+        end: End::Heals,
+        loses: &[],
+        restart: Restart::Stopped,
+        again: true,
+        back: None,
     },
     Scenario {
         name: "changing_the_policy_to_delete",
@@ -110,7 +310,9 @@ pub const ALL: &[Scenario] = &[
         act: |scene| async move { scene.change(json!({"spec": delete_policy()})).await }.boxed_local(),
         end: End::Serves(|objects| objects["DatabaseClaim orders"]["metadata"]["finalizers"].is_array()),
         loses: &[],
+        restart: Restart::None,
         again: false,
+        back: None,
     },
     Scenario {
         name: "a_deleted_service_comes_back",
@@ -118,7 +320,9 @@ pub const ALL: &[Scenario] = &[
         act: |scene| async move { scene.delete::<Service>("orders-db", Background).await }.boxed_local(),
         end: End::Heals,
         loses: &[],
+        restart: Restart::None,
         again: true,
+        back: None,
     },
     Scenario {
         name: "a_deleted_binding_secret_comes_back",
@@ -126,7 +330,9 @@ pub const ALL: &[Scenario] = &[
         act: |scene| async move { scene.delete::<Secret>("orders-db-app", Background).await }.boxed_local(),
         end: End::Heals,
         loses: &["Secret orders-db-app"],
+        restart: Restart::None,
         again: true,
+        back: None,
     },
     Scenario {
         name: "an_edited_config_map_is_put_right",
@@ -140,7 +346,9 @@ pub const ALL: &[Scenario] = &[
         },
         end: End::Heals,
         loses: &[],
+        restart: Restart::None,
         again: true,
+        back: None,
     },
     Scenario {
         name: "a_deleted_role_comes_back",
@@ -148,7 +356,9 @@ pub const ALL: &[Scenario] = &[
         act: |scene| async move { scene.delete::<Role>("orders-db", Background).await }.boxed_local(),
         end: End::Heals,
         loses: &[],
+        restart: Restart::None,
         again: true,
+        back: None,
     },
     Scenario {
         name: "a_workload_deleted_without_its_pod_comes_back",
@@ -156,7 +366,9 @@ pub const ALL: &[Scenario] = &[
         act: |scene| async move { scene.delete::<StatefulSet>("orders-db-1", Orphan).await }.boxed_local(),
         end: End::Heals,
         loses: &[],
+        restart: Restart::None,
         again: true,
+        back: None,
     },
     Scenario {
         name: "deleting_under_retain",
@@ -165,7 +377,9 @@ pub const ALL: &[Scenario] = &[
         act: |scene| async move { scene.delete::<DatabaseClaim>("orders", Foreground).await }.boxed_local(),
         end: End::Retains,
         loses: &[],
+        restart: Restart::WithTheClaim,
         again: false,
+        back: None,
     },
     Scenario {
         name: "deleting_after_a_change_to_retain",
@@ -183,7 +397,9 @@ pub const ALL: &[Scenario] = &[
         },
         end: End::Retains,
         loses: &[],
+        restart: Restart::WithTheClaim,
         again: false,
+        back: None,
     },
     Scenario {
         name: "deleting_under_delete",
@@ -191,6 +407,8 @@ pub const ALL: &[Scenario] = &[
         act: |scene| async move { scene.delete::<DatabaseClaim>("orders", Background).await }.boxed_local(),
         end: End::Gone,
         loses: &[],
+        restart: Restart::WithTheClaim,
         again: false,
+        back: None,
     },
 ];

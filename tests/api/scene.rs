@@ -194,6 +194,11 @@ impl Scene {
             (self.namespace.clone(), "NAMESPACE"),
             (format!("\"{}\"", team(turn)), "\"TEAM\""),
             (format!("\"{}\"", storage(turn)), "\"STORAGE\""),
+            (version(turn), "VERSION"),
+            (format!("\"{}\"", connections(turn)), "\"CONNECTIONS\""),
+            (format!("'{}'", connections(turn)), "'CONNECTIONS'"),
+            (format!("\"{}\"", restart(turn)), "\"RESTART\""),
+            (extension(turn).to_owned(), "EXTENSION"),
         ];
         (raw.clone(), normal::normal(raw, &names))
     }
@@ -201,6 +206,21 @@ impl Scene {
     /// Waits until the claim says that it is Ready as it is now.
     pub async fn ready(&self) -> Result<(), String> {
         wait_ready(&self.api()).await
+    }
+
+    /// Waits until the claim says so of itself as it is now.
+    pub async fn says(&self, what: &str, so: impl Fn(&DatabaseClaim) -> bool) -> Result<(), String> {
+        until(what, async || {
+            let claim = self.api::<DatabaseClaim>().get("orders").await;
+            let claim = claim.map_err(|error| error.to_string())?;
+            let observed = claim.status.as_ref().and_then(|it| it.observed_generation);
+            if observed == claim.metadata.generation && so(&claim) {
+                Ok(())
+            } else {
+                Err(format!("{:#?}", claim.status.unwrap_or_default()))
+            }
+        })
+        .await
     }
 
     /// Waits until the operator has asked for nothing and written nothing for a moment. Costs no request.
@@ -311,6 +331,44 @@ pub fn team(turn: usize) -> String {
 /// The storage after so many changes: no size that stands anywhere else.
 pub fn storage(turn: usize) -> String {
     format!("{}Gi", 41 + turn)
+}
+
+/// The version after so many changes, of the series 17.
+pub fn version(turn: usize) -> String {
+    format!("17.{}", 10 + turn)
+}
+
+/// The value of `max_connections` after so many changes; the engine takes it when it starts.
+pub fn connections(turn: usize) -> String {
+    format!("{}", 1501 + turn)
+}
+
+/// The request of a restart after so many changes.
+pub fn restart(turn: usize) -> String {
+    format!("restart-{turn}")
+}
+
+/// The extension after so many changes, of those whose name stands nowhere else.
+pub fn extension(turn: usize) -> &'static str {
+    let names = [
+        "pgcrypto",
+        "pg_trgm",
+        "pgrowlocks",
+        "pgstattuple",
+        "fuzzystrmatch",
+        "tablefunc",
+        "unaccent",
+        "uuid-ossp",
+        "pg_buffercache",
+        "btree_gist",
+        "btree_gin",
+        "dict_xsyn",
+        "hstore",
+        "intarray",
+        "citext",
+        "amcheck",
+    ];
+    names[turn % names.len()]
 }
 
 fn merge(spec: &mut Value, more: Value) {

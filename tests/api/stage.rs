@@ -3,13 +3,10 @@
 
 use std::time::Duration;
 
-use dbclaim::api::protocol::{
-    Applied, Credentials, Initialized, MemberConfig, MemberPhase, Report, TlsReport, WriteTest,
-};
 use dbclaim::api::v1::DatabaseClaim;
-use dbclaim::certificate::{fingerprint, first};
-use futures::StreamExt;
+use dbclaim::api::{key, manager};
 use futures::stream::{BoxStream, select_all};
+use futures::{FutureExt as _, StreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -21,6 +18,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::cluster::Suite;
+use crate::member::Agent;
 
 /// Name of the node on which Pods seem to run.
 const NODE: &str = "stage";
@@ -29,6 +27,9 @@ pub const CLASS: &str = "stage";
 /// When to look again although nothing was heard: a request of ours may have failed.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 const POD: &str = "orders-db-1-0";
+/// How long a step waits for the claim's status to show the one before. Steps that come as fast as here would
+/// else be told together or one by one, as it happens. Not for ever: nobody may be there to write it.
+const SHOWN: Duration = Duration::from_secs(3);
 
 /// The node that [`play_node`] binds Pods to; without it they would be collected as garbage. And [`CLASS`].
 pub async fn set_stage(suite: &Suite) {
@@ -83,11 +84,16 @@ pub async fn play_node(client: Client, namespace: &str) {
         touches::<PersistentVolumeClaim>(&client, namespace),
         touches::<DatabaseClaim>(&client, namespace),
     ]);
+    let mut agent = Agent::default();
     loop {
         // Not there yet, or changed meanwhile: the next round sees.
-        let _ = play_pod(&client, namespace).await;
+        let _ = play_pod(&client, namespace, &mut agent).await;
+        // A driver takes its time: what replaces the Pod is shown first.
+        shown(&client, namespace, |it| !says(it, "Reconciling", "Restarting")).await;
         let _ = play_volume(&client, namespace).await;
         let _ = tokio::time::timeout(LOOK_AGAIN, touched.next()).await;
+        // One look for all that has come.
+        while touched.next().now_or_never().is_some() {}
     }
 }
 
@@ -103,10 +109,11 @@ where
 }
 
 /// What the kubelet and the agent would do: the Pod runs and ends, the volume is initialised, the agent reports.
-async fn play_pod(client: &Client, namespace: &str) -> Option<()> {
+async fn play_pod(client: &Client, namespace: &str, agent: &mut Agent) -> Option<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let pod = pods.get_opt(POD).await.ok()??;
     if pod.metadata.deletion_timestamp.is_some() {
+        shown(client, namespace, is_down).await;
         let gone = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: pod.uid(),
@@ -117,7 +124,10 @@ async fn play_pod(client: &Client, namespace: &str) -> Option<()> {
         pods.delete(POD, &gone).await.ok()?;
         return Some(());
     }
-    report(client, namespace, &pod).await?;
+    if !agent.is_of(&pod) {
+        shown(client, namespace, is_down).await;
+    }
+    report(client, namespace, &pod, agent).await?;
     if pod.spec.and_then(|it| it.node_name).is_none() {
         let target = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": POD},
             "target": {"apiVersion": "v1", "kind": "Node", "name": NODE}});
@@ -135,54 +145,17 @@ async fn play_pod(client: &Client, namespace: &str) -> Option<()> {
     Some(())
 }
 
-async fn report(client: &Client, namespace: &str, pod: &Pod) -> Option<()> {
+async fn report(client: &Client, namespace: &str, pod: &Pod, agent: &mut Agent) -> Option<()> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let config = maps.get("orders-db-config").await.ok()?;
-    let config: MemberConfig = serde_json::from_str(config.data?.get("member.json")?).ok()?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let config = maps.get("orders-db-config").await.ok()?;
     let secret = secrets.get("orders-db-admin").await.ok()?;
-    let secret = secret.data?;
-    let credentials: Credentials = serde_json::from_slice(&secret.get("credentials.json")?.0).ok()?;
-    // Not there for a moment after the Secret was deleted; then the one before is shown.
-    let certificate = secret
-        .get("tls.crt")
-        .and_then(|it| std::str::from_utf8(&it.0).ok());
-    let certificate = certificate.and_then(|it| first(it).ok());
-    let report = Report {
-        v: 1,
-        agent: "test".into(),
-        pod_uid: pod.uid()?,
-        phase: MemberPhase::Running,
-        trouble: None,
-        version: Some("17.5".into()),
-        initialized: Some(Initialized {
-            at: "2026-01-01T00:00:00Z".into(),
-            system_identifier: "7".into(),
-        }),
-        applied: Applied {
-            config: config.generation,
-            credentials: credentials.generation,
-        },
-        pending_restart: vec![],
-        write_test: Some(WriteTest {
-            ok: true,
-            message: None,
-        }),
-        disk_percent: Some(5),
-        tls: Some(TlsReport {
-            due: certificate.is_none().then(|| "1970-01-01T00:00:00Z".into()),
-            certificate: certificate.map(|it| fingerprint(&it)).unwrap_or_default(),
-            ca: fingerprint(&secret.get("ca.crt")?.0),
-            verified: true,
-            trouble: None,
-        }),
-    };
-    let report = serde_json::to_string(&report).ok()?;
+    let report = serde_json::to_string(&agent.report(pod, &config, &secret)?).ok()?;
     let live = maps.get("orders-db-1-report").await.ok()?;
-    if live.annotations().get("platform.acme.com/report") != Some(&report) {
-        let patch = json!({"metadata": {"annotations": {"platform.acme.com/report": report}}});
+    if live.annotations().get(key::REPORT) != Some(&report) {
+        let patch = json!({"metadata": {"annotations": {key::REPORT: report}}});
         let agent = PatchParams {
-            field_manager: Some("dbclaim-agent".into()),
+            field_manager: Some(manager::AGENT.into()),
             ..PatchParams::default()
         };
         maps.patch("orders-db-1-report", &agent, &Patch::Merge(patch))
@@ -190,6 +163,36 @@ async fn report(client: &Client, namespace: &str, pod: &Pod) -> Option<()> {
             .ok()?;
     }
     Some(())
+}
+
+/// Waits until the claim's status says something, if there is a claim, and for [`SHOWN`] at most.
+async fn shown(client: &Client, namespace: &str, what: fn(&Value) -> bool) {
+    let claims: Api<DatabaseClaim> = Api::namespaced(client.clone(), namespace);
+    let says = async {
+        let mut pace = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            pace.tick().await;
+            match claims.get_opt("orders").await {
+                Ok(Some(claim)) if !what(&serde_json::to_value(&claim).unwrap_or_default()) => {}
+                _ => return,
+            }
+        }
+    };
+    // What was not shown in time is not waited for.
+    let _ = tokio::time::timeout(SHOWN, says).await;
+}
+
+fn says(claim: &Value, condition: &str, reason: &str) -> bool {
+    let conditions = claim["status"]["conditions"].as_array();
+    conditions.is_some_and(|all| {
+        all.iter()
+            .any(|it| it["type"] == condition && it["reason"] == reason)
+    })
+}
+
+/// Whether it says that the database does not serve. Of one that is being deleted it need not.
+fn is_down(claim: &Value) -> bool {
+    !says(claim, "Ready", "Ready") || claim["metadata"]["deletionTimestamp"].is_string()
 }
 
 /// What the driver of [`CLASS`] would do: there is a volume, and it has what is asked for.

@@ -81,6 +81,34 @@ fn a_restart_writes_the_template_and_then_replaces_the_pod() {
 }
 
 #[test]
+fn what_is_started_anew_starts_with_its_new_configuration() {
+    let mut cluster = Cluster::ready();
+    cluster.spec.size = serde_json::from_str("\"medium\"").unwrap();
+    assert_snapshot!(story(&mut cluster).0, @r"
+    apply Volume Config
+    restarting
+    again at once
+    --
+    apply StatefulSet
+    restarting
+    --
+    delete, by RestartAsked: Pod/orders-db-1-0
+    restarting
+    ");
+    cluster.spec.hibernated = true;
+    story(&mut cluster);
+    let settings = [("work_mem".to_owned(), "8MB".to_owned())];
+    cluster.spec.parameters.extend(settings);
+    cluster.spec.hibernated = false;
+    assert_snapshot!(story(&mut cluster).0, @r"
+    apply Config
+    again at once
+    --
+    apply StatefulSet
+    ");
+}
+
+#[test]
 fn the_pod_stays_until_its_controller_has_taken_up_the_new_template() {
     let mut cluster = Cluster::ready();
     cluster.restart = Some("please".into());

@@ -9,15 +9,20 @@ use crate::{at, condition, status_of};
 
 /// The distinct statuses that a story leads to, a tenth of a second per scene.
 fn written(story: Vec<Cluster>) -> Vec<DatabaseClaimStatus> {
-    let mut written: Vec<DatabaseClaimStatus> = Vec::new();
+    let mut written = Vec::new();
+    go_on(&mut written, 0, story);
+    written
+}
+
+/// The same after others, from a second on.
+fn go_on(written: &mut Vec<DatabaseClaimStatus>, from: i64, story: Vec<Cluster>) {
     for (scene, cluster) in story.into_iter().enumerate() {
-        let now = at(0) + jiff::SignedDuration::from_millis(100 * i64::try_from(scene).unwrap());
+        let now = at(from) + jiff::SignedDuration::from_millis(100 * i64::try_from(scene).unwrap());
         let status = status_of(&cluster, written.last(), now);
         if written.last() != Some(&status) {
             written.push(status);
         }
     }
-    written
 }
 
 /// An ordinary start: every pass that something new may trigger.
@@ -89,4 +94,31 @@ fn a_start_that_takes_long_says_on_what_it_waits() {
     assert_eq!(soon, first);
     let late = status_of(&cluster, Some(&first), at(10));
     assert_eq!(condition(&late, "Ready").reason, "AgentSilent");
+}
+
+#[test]
+fn putting_to_sleep_and_waking_a_day_later_are_told_in_two_statuses_each() {
+    let mut cluster = Cluster::ready();
+    let mut told = written(vec![cluster.clone()]);
+    cluster.spec.hibernated = true;
+    let mut story = vec![cluster.clone()];
+    cluster.carry_out(&cluster.pass().plan);
+    story.push(cluster.clone());
+    cluster.controllers();
+    story.push(cluster.clone());
+    go_on(&mut told, 1, story);
+    cluster.spec.hibernated = false;
+    go_on(&mut told, 24 * 3600, start(cluster));
+    let says: Vec<_> = told
+        .iter()
+        .map(|it| format!("{:?} {}", it.phase.unwrap(), condition(it, "Ready").reason))
+        .collect();
+    let expected = [
+        "Ready Ready",
+        "Updating Stopping",
+        "Hibernated Hibernated",
+        "Updating Provisioning",
+        "Ready Ready",
+    ];
+    assert_eq!(says, expected);
 }

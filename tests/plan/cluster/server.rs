@@ -98,6 +98,11 @@ impl Cluster {
         let detail = match (&old.child.detail, &new.child.detail) {
             (Detail::Volume(old), Detail::Volume(new)) => Detail::Volume(Box::new(changed(old, new))),
             (Detail::Report(report), _) => Detail::Report(report.clone()),
+            // Its controller has not made the revision of the new template yet.
+            (Detail::StatefulSet(old), Detail::StatefulSet(new)) => Detail::StatefulSet(Workload {
+                revision: old.revision.clone(),
+                ..new.clone()
+            }),
             (_, new) => new.clone(),
         };
         *old = Stored {

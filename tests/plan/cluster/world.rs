@@ -28,13 +28,13 @@ impl Cluster {
         volume.bound = true;
         volume.capacity = volume.capacity.max(volume.requested);
         volume.storage_class = volume.storage_class.take().or(Some("standard".into()));
-        let Detail::StatefulSet(workload) = &set.child.detail else {
+        let name = Slot::StatefulSet.name(&self.id);
+        let Detail::StatefulSet(live) = &mut self.stored(Kind::StatefulSet, &name).child.detail else {
             panic!("a StatefulSet")
         };
-        let name = Slot::StatefulSet.name(&self.id);
-        if let Detail::StatefulSet(live) = &mut self.stored(Kind::StatefulSet, &name).child.detail {
-            live.taken_up = true;
-        }
+        live.taken_up = true;
+        live.revision.clone_from(&set.child.applied);
+        let workload = &live.clone();
         if workload.stopped {
             self.objects
                 .retain(|it| !matches!(it.child.kind, Kind::Pod | Kind::EndpointSlice));
