@@ -272,20 +272,26 @@ fn references(claim: &DatabaseClaim, id: &ClaimId, observed: &Observed) -> Refer
         requested: volume.and_then(|it| it.requested),
         capacity: volume.and_then(|it| it.capacity),
         restart: claim.annotations().get(key::RESTART).cloned(),
+        rotation: asked_rotation(claim),
         without_tls: observed.current_report(id).is_some_and(|it| it.tls.is_none()),
     }
 }
 
+/// As it is kept: a long one by its hash.
+fn asked_rotation(claim: &DatabaseClaim) -> Option<String> {
+    let asked = claim.annotations().get(key::ROTATE).filter(|it| !it.is_empty())?;
+    let kept = || asked.clone();
+    Some(if asked.len() > MAX_ROTATION {
+        hash(&asked.as_str().into())
+    } else {
+        kept()
+    })
+}
+
 fn serve(claim: &Claim, observed: &Observed, seen: &Seen, context: &Context) -> Plan {
     let initialized = initialized(claim, observed);
-    // Later passwords must have higher generations, also after everything but the volume was lost.
-    let generation = u64::try_from(context.now().as_second()).unwrap_or_default();
-    let fresh = context.password().map(|password| Credentials {
-        v: FORMAT,
-        generation,
-        password,
-    });
-    let credentials = plan::credentials(observed, fresh, initialized.is_some());
+    let (credentials, rotated) =
+        renewal::credentials(claim, observed, initialized.is_some(), context).unzip();
     let (keys, renewed) = renewal::keys(claim, observed, initialized.is_some(), context).unzip();
     let desired = crate::render::render(
         claim,
@@ -301,8 +307,13 @@ fn serve(claim: &Claim, observed: &Observed, seen: &Seen, context: &Context) -> 
         has_finalizer: seen.has_finalizer(),
     });
     // The agent is told by the next pass, which sees what this one writes.
-    let writes = |step: &Step| matches!(step, Step::Apply { object, .. } if object.slot == Slot::AdminSecret);
-    plan.again |= renewed == Some(true) && plan.steps.iter().any(writes);
+    let writes = |slot| {
+        let is_it = |step: &Step| matches!(step, Step::Apply { object, .. } if object.slot == slot);
+        plan.steps.iter().any(is_it)
+    };
+    let renewed = renewed == Some(true) || rotated == Some(true);
+    let open = credentials.is_some_and(|it| it.previous_is_open());
+    plan.again |= (renewed && writes(Slot::AdminSecret)) || (open && writes(Slot::AppSecret));
     plan
 }
 
@@ -478,7 +489,7 @@ fn next(
     } else {
         status::look_again(moment, status)
     };
-    let renewal = renewal::left(id, observed, moment.now).unwrap_or(idle);
+    let renewal = renewal::left(id, observed, status::rotation_waits(claim, status), moment.now).unwrap_or(idle);
     Action::requeue(plan.requeue.unwrap_or(idle).min(renewal))
 }
 
