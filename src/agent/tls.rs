@@ -42,7 +42,7 @@ pub(super) fn store(run: &Path, given: &Certificate) -> io::Result<[PathBuf; 2]>
 }
 
 /// Removes all but these, which the engine has been told to read.
-pub(super) fn forget_others(run: &Path, kept: &[PathBuf; 2]) {
+pub(super) fn forget_others(run: &Path, kept: &[PathBuf]) {
     let entries = fs::read_dir(run.join(DIRECTORY)).into_iter().flatten().flatten();
     for entry in entries.filter(|it| !kept.contains(&it.path())) {
         let _ = fs::remove_file(entry.path());

@@ -105,9 +105,8 @@ impl Mysql {
         command
             .current_dir(&self.data)
             .arg("--plugin-load-add=auth_socket.so");
-        if let Some([crt, key]) = self.stored() {
-            command.arg(format!("--ssl-cert={}", crt.display()));
-            command.arg(format!("--ssl-key={}", key.display()));
+        for (name, path) in self.stored().into_iter().flatten() {
+            command.arg(format!("--{name}={}", path.display()));
         }
         let child =
             spawn(&mut command, start).map_err(|error| failed(format!("cannot run mysqld: {error}")))?;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,7 +16,7 @@ use crate::agent::engine::EngineError;
 use crate::agent::files::Certificate;
 use crate::agent::tls;
 
-/// Names the certificate and the key that were stored last, one in a line.
+/// Names the certificate, the key and the authorities that were stored last, one in a line.
 const STORED: &str = "tls.paths";
 /// How long the whole question may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -27,26 +27,30 @@ impl Mysql {
     pub(in crate::agent) fn store(&self, given: &Certificate) -> io::Result<()> {
         let stored = tls::store(&self.run, given)?;
         let [crt, key] = &stored;
-        let paths = format!("{}\n{}\n", crt.display(), key.display());
+        // A running server takes no certificate that it cannot verify itself.
+        let ca = crt.with_extension("ca");
+        tls::write(&ca, &given.ca)?;
+        let paths = format!("{}\n{}\n{}\n", crt.display(), key.display(), ca.display());
         tls::write(&self.run.join(STORED), &paths)?;
-        tls::forget_others(&self.run, &stored);
+        tls::forget_others(&self.run, &[crt.clone(), key.clone(), ca]);
         Ok(())
     }
 
-    /// Certificate and key that were stored last.
-    pub(super) fn stored(&self) -> Option<[PathBuf; 2]> {
+    /// What was stored last, each by the name of its system variable.
+    pub(super) fn stored(&self) -> Option<[(&'static str, PathBuf); 3]> {
         let text = std::fs::read_to_string(self.run.join(STORED)).ok()?;
-        let (crt, key) = text.trim_end().split_once('\n')?;
-        Some([crt, key].map(|path| Path::new(path).to_owned()))
+        let mut lines = text.lines().map(PathBuf::from);
+        let mut next = |name| Some((name, lines.next()?));
+        Some([next("ssl_cert")?, next("ssl_key")?, next("ssl_ca")?])
     }
 
     /// The server keeps what it has where the files are no good.
     pub(in crate::agent) async fn take_over(&self) -> Result<(), EngineError> {
-        let Some([crt, key]) = self.stored() else {
+        let Some(stored) = self.stored() else {
             return Ok(());
         };
         let session = self.session().await?;
-        for (name, path) in [("ssl_cert", crt), ("ssl_key", key)] {
+        for (name, path) in stored {
             let path = literal(&path.display().to_string());
             session
                 .rows("name the certificate", &format!("SET GLOBAL {name} = {path}"))
