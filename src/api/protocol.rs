@@ -92,7 +92,7 @@ pub struct VolumeExpectation {
 }
 
 /// `credentials.json` in the admin Secret.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Credentials {
     /// Format version.

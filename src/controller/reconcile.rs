@@ -11,7 +11,7 @@ use tracing::{Instrument as _, debug_span};
 use super::error::{Class, Error};
 use super::{Context, news, renewal};
 use crate::api::condition::reason;
-use crate::api::protocol::{Credentials, FORMAT, Initialized};
+use crate::api::protocol::Initialized;
 use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus};
 use crate::api::{FINALIZER, key};
 use crate::apply::{self, Target, Written};
@@ -88,7 +88,8 @@ async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Er
     }
     let moment = seen.moment(&refusals, context);
     let status = describe(resolved.as_ref(), &seen, &observed, &plan, moment);
-    let next = next(&id, &plan, &observed, &status, moment);
+    let due = renewal::left(&id, &observed, seen.rotation_open, moment.now);
+    let next = next(&id, &plan, due, &status, moment);
     if !observed.claim_gone && !going(&seen, &plan) {
         write_status(&id, &seen, status, context)
             .instrument(debug_span!("status"))
@@ -149,6 +150,8 @@ struct Seen {
     made: Option<MadeSecrets>,
     /// Time since the Secrets were made or read last.
     secrets_age: Option<Duration>,
+    /// Whether a rotation was asked for that the status does not know as done.
+    rotation_open: bool,
 }
 
 impl Seen {
@@ -158,6 +161,7 @@ impl Seen {
         let written = claim.status.as_ref().filter(|it| it.is_written());
         let status = remembered.newest_status(&resource_version, written);
         let released = remembered.released;
+        let rotation_open = status::rotation_waits(renewal::asked(claim).as_deref(), status.as_ref());
         let (resource_version, mut finalizers) = match remembered.answered {
             Some((version, finalizers)) if newer(&version, &resource_version) => (version, finalizers),
             _ => (resource_version, meta.finalizers.clone().unwrap_or_default()),
@@ -174,6 +178,7 @@ impl Seen {
             suspects: remembered.suspects,
             made: context.memory.take_made(&id.uid),
             secrets_age: remembered.secrets_read.map(|read| read.elapsed()),
+            rotation_open,
         }
     }
 
@@ -202,10 +207,11 @@ impl Seen {
         };
         // A database that never was ready takes the password when it starts, and nothing waits for that.
         let pending = status.initialized_at.is_some();
-        status.conditions.iter().any(|it| {
-            let open = [reason::SECRET_UNREADABLE, reason::CERTIFICATE_INVALID];
-            open.contains(&it.reason.as_str()) || (pending && it.reason == reason::CREDENTIALS_PENDING)
-        })
+        (pending && self.rotation_open)
+            || status.conditions.iter().any(|it| {
+                let open = [reason::SECRET_UNREADABLE, reason::CERTIFICATE_INVALID];
+                open.contains(&it.reason.as_str()) || (pending && it.reason == reason::CREDENTIALS_PENDING)
+            })
     }
 
     fn has_finalizer(&self) -> bool {
@@ -272,20 +278,9 @@ fn references(claim: &DatabaseClaim, id: &ClaimId, observed: &Observed) -> Refer
         requested: volume.and_then(|it| it.requested),
         capacity: volume.and_then(|it| it.capacity),
         restart: claim.annotations().get(key::RESTART).cloned(),
-        rotation: asked_rotation(claim),
+        rotation: renewal::asked(claim),
         without_tls: observed.current_report(id).is_some_and(|it| it.tls.is_none()),
     }
-}
-
-/// As it is kept: a long one by its hash.
-fn asked_rotation(claim: &DatabaseClaim) -> Option<String> {
-    let asked = claim.annotations().get(key::ROTATE).filter(|it| !it.is_empty())?;
-    let kept = || asked.clone();
-    Some(if asked.len() > MAX_ROTATION {
-        hash(&asked.as_str().into())
-    } else {
-        kept()
-    })
 }
 
 fn serve(claim: &Claim, observed: &Observed, seen: &Seen, context: &Context) -> Plan {
@@ -477,7 +472,7 @@ async fn write_status(
 fn next(
     id: &ClaimId,
     plan: &Plan,
-    observed: &Observed,
+    due: Option<Duration>,
     status: &DatabaseClaimStatus,
     moment: Moment<'_>,
 ) -> Action {
@@ -489,8 +484,8 @@ fn next(
     } else {
         status::look_again(moment, status)
     };
-    let renewal = renewal::left(id, observed, status::rotation_waits(claim, status), moment.now).unwrap_or(idle);
-    Action::requeue(plan.requeue.unwrap_or(idle).min(renewal))
+    let due = due.unwrap_or(idle);
+    Action::requeue(plan.requeue.unwrap_or(idle).min(due))
 }
 
 /// Spread over time by UID, so that a thousand claims do not read their Secrets in the same second.

@@ -3,17 +3,32 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kube::ResourceExt as _;
 
 use super::Context;
+use crate::api::key;
 use crate::api::protocol::{Credentials, FORMAT};
+use crate::api::v1::DatabaseClaim;
 use crate::certificate::Keys;
 use crate::claim::{Claim, ClaimId};
 use crate::issue;
 use crate::plan::observed::{Observed, SecretState};
 use crate::plan::{self, Order, Rotation, Turn};
+use crate::render::hash;
 
 /// Pause before looking again at a certificate that is to be renewed and waits for something.
 const PAUSE: Duration = Duration::from_secs(5);
+/// Longest request for a rotation that is kept as it is.
+const LONGEST: usize = 64;
+
+/// Rotation that a claim asks for, as it is kept: a long one by its hash.
+pub(super) fn asked(claim: &DatabaseClaim) -> Option<String> {
+    let asked = claim.annotations().get(key::ROTATE).filter(|it| !it.is_empty())?;
+    if asked.len() > LONGEST {
+        return Some(hash(&asked.as_str().into()));
+    }
+    Some(asked.clone())
+}
 
 /// Keys and certificates as they shall be; `None` where the Secrets were not read or none can be made.
 /// Also whether they are new.

@@ -88,7 +88,8 @@ pub fn rotated(
             }
         }
         (Turn::Begin, Some(fresh)) => {
-            let login = Engine::from(claim.engine).next_login(&claim.username, current.login(&claim.username));
+            let login =
+                Engine::from(claim.engine).next_login(&claim.username, current.login(&claim.username));
             Credentials {
                 generation: fresh.generation.max(current.generation.saturating_add(1)),
                 login: Some(login).filter(|it| *it != claim.username),
@@ -103,7 +104,9 @@ pub fn rotated(
 /// Whether the database has taken over these credentials, and applications have them.
 fn known(rotation: &Rotation<'_>, current: &Credentials) -> bool {
     let Rotation { claim, observed, .. } = rotation;
-    let applied = observed.current_report(&claim.id).map(|it| it.applied.credentials);
+    let applied = observed
+        .current_report(&claim.id)
+        .map(|it| it.applied.credentials);
     let has = |state: &SecretState| match state {
         SecretState::Present {
             credentials: Some(app),
