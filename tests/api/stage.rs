@@ -162,6 +162,7 @@ async fn report(client: &Client, namespace: &str, pod: &Pod) -> Option<()> {
         applied: Applied {
             config: config.generation,
             credentials: credentials.generation,
+            previous_until: credentials.previous_until(),
         },
         pending_restart: vec![],
         write_test: Some(WriteTest {
