@@ -12,7 +12,8 @@ use crate::render::Kind;
 /// Namespace and name of a claim.
 pub type ClaimKey = (String, String);
 
-/// UIDs of deleted objects that are remembered, so that a late answer does not bring one back.
+/// UIDs of deleted objects, and of those labelled for another claim, that are remembered, so that a late answer does
+/// not bring one back.
 const TOMBSTONES: usize = 1024;
 
 /// The cache. Cheap to share; every lock is held for a look-up only.
@@ -25,6 +26,8 @@ pub struct Cache {
 struct Inner {
     claims: HashMap<ClaimKey, Vec<Packed>>,
     tombstones: VecDeque<String>,
+    /// UIDs of objects that were labelled for another claim, and the versions in which they were.
+    strays: VecDeque<(String, String)>,
 }
 
 impl Cache {
@@ -72,6 +75,12 @@ impl Cache {
     /// that one: it has to label it again.
     fn astray(&self, seen: &Seen) -> Option<ClaimKey> {
         let mut inner = self.lock();
+        let stray = (seen.uid.clone(), seen.resource_version.clone());
+        inner.strays.retain(|(uid, _)| *uid != seen.uid);
+        inner.strays.push_back(stray);
+        if inner.strays.len() > TOMBSTONES {
+            inner.strays.pop_front();
+        }
         let ends = seen.name.match_indices(AFTER_CLAIM);
         let claims = ends.filter_map(|(end, _)| seen.name.get(..end));
         let mut keys = claims.map(|claim| (seen.namespace.clone(), claim.to_owned()));
@@ -89,7 +98,9 @@ impl Cache {
     pub fn written(&self, mut seen: Seen) {
         let Some(key) = claim_key(&seen) else { return };
         let mut inner = self.lock();
-        if inner.tombstones.contains(&seen.uid) {
+        let strayed =
+            |(uid, version): &(String, String)| *uid == seen.uid && newer(version, &seen.resource_version);
+        if inner.tombstones.contains(&seen.uid) || inner.strays.iter().any(strayed) {
             return;
         }
         let objects = inner.claims.entry(key.clone()).or_default();
@@ -317,6 +328,21 @@ mod tests {
             "the delete of the old one is not the new one's"
         );
     }
+    #[test]
+    fn a_late_answer_does_not_hide_that_an_object_was_labelled_for_another_claim() {
+        let cache = Cache::default();
+        cache.upsert(seen("10"));
+        let astray = Seen {
+            claim: Some("intruder".to_owned()),
+            ..seen("12")
+        };
+        assert_eq!(cache.upsert(astray), Some(key()));
+        cache.written(seen("11"));
+        assert_eq!(cache.of(&key()), vec![], "it is asked for by name");
+        cache.written(seen("13"));
+        assert_eq!(cache.of(&key()), vec![seen("13")], "labelled again");
+    }
+
     #[test]
     fn an_object_that_is_labelled_for_another_claim_is_the_business_of_its_own() {
         for claim in [Some("intruder".to_owned()), None] {

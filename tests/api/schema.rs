@@ -112,7 +112,7 @@ pub async fn the_smallest_claim_gets_the_constant_defaults(suite: &Suite) {
     let expected = json!({
         "engine": "postgres", "size": "small", "team": "checkout",
         "database": "app", "username": "app", "deletionPolicy": "Retain",
-        "hibernated": false, "paused": false,
+        "hibernated": false, "paused": false, "tls": {"required": true},
     });
     assert_eq!(made.data["spec"], expected);
 }
@@ -121,7 +121,8 @@ pub async fn the_smallest_claim_gets_the_constant_defaults(suite: &Suite) {
 pub async fn null_means_absent(suite: &Suite) {
     let api = api(&suite.client, &suite.namespace("schema-null").await);
     let null = json!({"version": null, "storage": null, "storageClassName": null, "database": null,
-        "username": null, "deletionPolicy": null, "parameters": null, "extensions": null, "hibernated": null, "paused": null});
+        "username": null, "deletionPolicy": null, "parameters": null, "extensions": null, "hibernated": null,
+        "paused": null, "tls": null});
     let with_null = create(&api, &claim("orders", &null)).await.unwrap();
     let without = create(&api, &claim("bills", &json!({}))).await.unwrap();
     assert_eq!(with_null.data["spec"], without.data["spec"]);
