@@ -308,8 +308,8 @@ impl Observer {
                 .filter(|it| !it.is_empty())
                 .map(|password| Credentials {
                     v: FORMAT,
-                    generation: 0,
                     password,
+                    ..Credentials::default()
                 }),
         };
         let text = |key| {

@@ -5,6 +5,7 @@ mod diagnosis;
 mod news;
 mod pod;
 mod refusal;
+mod rotation;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use diagnosis::Verdict;
 
 pub use news::{News, is_ready, news, trouble};
 pub use refusal::Refusal;
+pub use rotation::rotation_waits;
 pub use step::postponed;
 
 /// How long the steps of an ordinary start are shown as one.
@@ -137,7 +139,7 @@ pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'
     } = verdicts;
     let on_purpose = plan.restarting || claim.hibernated;
     let phase = phase(&ready, stalled.is_some(), on_purpose, moment);
-    let reconciling = reconciling(&ready, &storage, stalled.as_ref(), plan);
+    let reconciling = reconciling(&ready, [&storage, &credentials], stalled.as_ref(), plan);
     let verdicts = [
         (kind::ACCEPTED, accepted),
         (kind::READY, ready),
@@ -181,7 +183,7 @@ impl Verdicts {
                 .or_else(|| refusal::volume(moment.refusals))
                 .unwrap_or_else(|| diagnosis::storage(claim, observed)),
             credentials: says(kind::CREDENTIALS_READY)
-                .unwrap_or_else(|| diagnosis::credentials(claim, observed)),
+                .unwrap_or_else(|| rotation::credentials(claim, observed, moment)),
             update_pending: update_pending(claim, observed, plan),
             ready,
             stalled,
@@ -246,6 +248,7 @@ fn outline(claim: &Claim, observed: &Observed, moment: Moment<'_>) -> DatabaseCl
             read_write: format!("{}:{}", claim.id.host(), Engine::from(claim.engine).port()),
         }),
         resolved: Some(resolved(claim, observed)),
+        rotation: rotation::known(observed, moment.before),
         ..DatabaseClaimStatus::default()
     }
 }
@@ -385,7 +388,7 @@ fn down(restarting: bool, moment: Moment<'_>) -> Phase {
     }
 }
 
-fn reconciling(ready: &Verdict, storage: &Verdict, stalled: Option<&Verdict>, plan: &Plan) -> Verdict {
+fn reconciling(ready: &Verdict, parts: [&Verdict; 2], stalled: Option<&Verdict>, plan: &Plan) -> Verdict {
     if let Some(paused) = blocked(plan, kind::RECONCILING) {
         return Verdict::bad(paused.reason, paused.message.clone());
     }
@@ -393,9 +396,13 @@ fn reconciling(ready: &Verdict, storage: &Verdict, stalled: Option<&Verdict>, pl
         let message = "the Pod is being replaced for the version, size or restart that was asked for";
         return Verdict::good(reason::RESTARTING, message.to_owned());
     }
-    if storage.reason == reason::VOLUME_RESIZING && stalled.is_none() {
-        // Who waits for a change waits for the volume as well.
-        return Verdict::good(reason::IN_PROGRESS, storage.message.clone());
+    // Who waits for a change waits for the volume and for the Secret as well.
+    let changing = [reason::VOLUME_RESIZING, reason::ROTATING];
+    let part = parts
+        .into_iter()
+        .find(|it| changing.contains(&it.reason.as_str()));
+    if let Some(part) = part.filter(|_| stalled.is_none()) {
+        return Verdict::good(reason::IN_PROGRESS, part.message.clone());
     }
     if ready.is_true || stalled.is_some() || ready.reason == reason::HIBERNATED {
         return Verdict::bad(reason::IDLE, "nothing is under way".into());

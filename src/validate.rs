@@ -23,6 +23,8 @@ pub struct References {
     pub capacity: Option<Bytes>,
     /// The claim's annotation that asks for a restart.
     pub restart: Option<String>,
+    /// The claim's annotation that asks for new credentials.
+    pub rotation: Option<String>,
     /// Whether the agent that runs knows nothing of TLS: what it cannot offer must not be insisted on.
     pub without_tls: bool,
 }
@@ -194,6 +196,7 @@ pub fn validate(
         parameters: spec.parameters.clone(),
         extensions: BTreeSet::from_iter(spec.extensions.clone()).into_iter().collect(),
         restart: references.restart.clone(),
+        rotation: references.rotation.clone(),
         plaintext: !spec.tls.required || references.without_tls,
         paused: spec.paused,
         identity,

@@ -64,6 +64,7 @@ fn record() -> Identity {
 fn on(identity: Identity) -> References {
     References {
         restart: None,
+        rotation: None,
         without_tls: false,
         identity: Some(identity),
         requested: None,
@@ -74,6 +75,7 @@ fn on(identity: Identity) -> References {
 fn having(gib: u64) -> References {
     References {
         restart: None,
+        rotation: None,
         without_tls: false,
         identity: None,
         requested: Some(Bytes(gib * Bytes::GIB)),

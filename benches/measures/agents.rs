@@ -159,6 +159,7 @@ async fn report(client: &Client, (namespace, claim): &(String, String), pod: &st
         applied: Applied {
             config: config.generation,
             credentials: credentials.generation,
+            previous_until: credentials.previous_until(),
         },
         pending_restart: vec![],
         write_test: Some(WriteTest {

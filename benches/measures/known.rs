@@ -118,6 +118,7 @@ fn detail(slot: Slot, uid: &str) -> Detail {
             applied: Applied {
                 config: "0123456789abcdef".into(),
                 credentials: 1,
+                previous_until: None,
             },
             pending_restart: vec![],
             write_test: Some(WriteTest {

@@ -9,6 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::files::Certificate;
 use super::guard::DataState;
 use super::mysql::{self, Mysql};
@@ -56,6 +58,15 @@ pub(super) struct Wanted<'a> {
     pub(super) in_force: u64,
     /// All of it was done once.
     pub(super) settled: bool,
+    /// Now.
+    pub(super) now: Timestamp,
+}
+
+impl Wanted<'_> {
+    /// Whether the credentials before these stay valid.
+    pub(super) fn previous_is_valid(&self) -> bool {
+        self.credentials.is_some_and(|it| it.previous_is_valid(self.now))
+    }
 }
 
 /// What is in force after settling.

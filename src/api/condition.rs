@@ -78,6 +78,8 @@ pub mod reason {
     pub const ENDPOINT_NOT_READY: &str = "EndpointNotReady";
     /// A newer password is not in force yet.
     pub const CREDENTIALS_PENDING: &str = "CredentialsPending";
+    /// New credentials were asked for and are on their way, or wait for the end of the overlap before.
+    pub const ROTATING: &str = "Rotating";
     /// The server's certificate cannot be used, has expired or is for other names.
     pub const CERTIFICATE_INVALID: &str = "CertificateInvalid";
     /// A difference in the Pod template waits for a restart.

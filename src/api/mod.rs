@@ -55,6 +55,8 @@ pub mod key {
     pub const ASKED: &str = "platform.acme.com/asked";
     /// Annotation on a claim: any other value than before asks for one restart of the database.
     pub const RESTART: &str = "platform.acme.com/restart";
+    /// Annotation on a claim: any other value than before asks for new credentials.
+    pub const ROTATE: &str = "platform.acme.com/rotate-credentials";
     /// Annotation on a Pod: wanted generations, so that the kubelet delivers changed files at once.
     pub const WANTED: &str = "platform.acme.com/wanted";
 }

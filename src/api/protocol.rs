@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Format version that this build writes.
@@ -91,7 +92,7 @@ pub struct VolumeExpectation {
 }
 
 /// `credentials.json` in the admin Secret.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Credentials {
     /// Format version.
@@ -100,6 +101,52 @@ pub struct Credentials {
     pub generation: u64,
     /// Password of the application role.
     pub password: String,
+    /// Name that applications log in with; absent: that of the role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<String>,
+    /// The credentials before these, where they were rotated: present, they stay valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
+    /// Rotation that was asked for and brought these, or was there before them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<String>,
+}
+
+impl Credentials {
+    /// Name that applications log in with. `username`: the application role.
+    pub fn login<'a>(&'a self, username: &'a str) -> &'a str {
+        self.login.as_deref().unwrap_or(username)
+    }
+
+    /// End of the credentials before these, as far as it is known.
+    pub fn previous_until(&self) -> Option<Timestamp> {
+        self.previous.as_ref()?.until
+    }
+
+    /// Whether the credentials before these stay valid, until applications have these.
+    pub fn previous_is_open(&self) -> bool {
+        self.previous.as_ref().is_some_and(|it| it.until.is_none())
+    }
+
+    /// Whether the credentials before these stay valid for now.
+    pub fn previous_is_valid(&self, now: Timestamp) -> bool {
+        let valid = |it: &Previous| it.until.is_none_or(|until| now < until);
+        self.previous.as_ref().is_some_and(valid)
+    }
+}
+
+/// Credentials that were replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// When they end. Absent as long as applications were not given the new ones: the overlap begins then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// The other name by which applications log in, where an engine knows one password per role: rotations alternate
+/// between the two. No claim's username begins so.
+pub fn second_login(username: &str) -> String {
+    format!("dbclaim_{username}")
 }
 
 impl std::fmt::Debug for Credentials {
@@ -222,6 +269,9 @@ pub struct Applied {
     /// [`Credentials::generation`]; 0 before the first.
     #[serde(default)]
     pub credentials: u64,
+    /// [`Previous::until`] of these credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_until: Option<Timestamp>,
 }
 
 /// What clients get to see of TLS.

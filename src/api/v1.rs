@@ -260,6 +260,10 @@ pub struct DatabaseClaimStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<Resolved>,
 
+    /// What is known of rotations; absent as long as none was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationStatus>,
+
     /// When the data directory was created. The volume's own record is what counts; this is a copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -274,6 +278,22 @@ impl DatabaseClaimStatus {
     pub fn is_written(&self) -> bool {
         self.observed_generation != Some(NOT_SEEN)
     }
+}
+
+/// Rotation of the credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationStatus {
+    /// Value of the annotation `platform.acme.com/rotate-credentials` that was carried out last: the Secret has
+    /// the new credentials. A long value is told by its hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub done: Option<String>,
+
+    /// When the credentials before them end, or have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub previous_valid_until: Option<String>,
 }
 
 /// One word for people.

@@ -49,6 +49,8 @@ pub struct Claim {
     pub extensions: Vec<String>,
     /// Restart that was asked for: any text that was not there before.
     pub restart: Option<String>,
+    /// Rotation of the credentials that was asked for: any text that was not there before.
+    pub rotation: Option<String>,
     /// Whether connections without TLS are let in.
     pub plaintext: bool,
     /// Whether the operator keeps its hands off.

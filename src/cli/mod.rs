@@ -102,6 +102,11 @@ struct Run {
           value_parser = clap::value_parser!(u32).range(240..=50 * 365 * 24 * 3600))]
     authority_lifetime: u32,
 
+    /// Time in seconds for which rotated credentials stay valid after the Secret has the new ones.
+    #[arg(long, env = "DBCLAIM_CREDENTIALS_OVERLAP", default_value_t = 24 * 3600, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u32).range(1..=365 * 24 * 3600))]
+    credentials_overlap: u32,
+
     /// Address for probes and metrics: /livez, /readyz, /metrics.
     #[arg(
         long,
@@ -224,6 +229,7 @@ fn config(run: &Run) -> anyhow::Result<controller::Config> {
             authority: Duration::from_secs(run.authority_lifetime.into()),
             server: Duration::from_secs(run.certificate_lifetime.into()),
         },
+        overlap: Duration::from_secs(run.credentials_overlap.into()),
     })
 }
 

@@ -51,6 +51,8 @@ pub struct Config {
     pub pass_timeout: Duration,
     /// How long the certificates of databases live.
     pub lifetimes: Lifetimes,
+    /// How long rotated credentials stay valid after applications were given newer ones.
+    pub overlap: Duration,
 }
 
 /// What every pass shares.
@@ -75,6 +77,8 @@ pub struct Context {
     pub leadership: Leadership,
     /// How long certificates live.
     lifetimes: Lifetimes,
+    /// How long rotated credentials stay valid.
+    overlap: Duration,
     pass_timeout: Duration,
 }
 
@@ -97,6 +101,7 @@ impl Context {
             claims: OnceLock::new(),
             leadership,
             lifetimes: config.lifetimes,
+            overlap: config.overlap,
             pass_timeout: config.pass_timeout,
         }
     }

@@ -11,7 +11,7 @@ use tracing::{Instrument as _, debug_span};
 use super::error::{Class, Error};
 use super::{Context, news, renewal};
 use crate::api::condition::reason;
-use crate::api::protocol::{Credentials, FORMAT, Initialized};
+use crate::api::protocol::Initialized;
 use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus};
 use crate::api::{FINALIZER, key};
 use crate::apply::{self, Target, Written};
@@ -89,7 +89,7 @@ async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Er
     let moment = seen.moment(&refusals, context);
     let status = describe(resolved.as_ref(), &seen, &observed, &plan, moment);
     let postponed = seen.postponed(&status);
-    let renewal = renewal::left(&id, &observed, moment.now);
+    let renewal = renewal::left(&id, &observed, seen.rotation_open, moment.now);
     let due = postponed.into_iter().chain(renewal).min();
     let next = next(&id, &plan, due, &status, moment);
     if !observed.claim_gone && !going(&seen, &plan) && postponed.is_none() {
@@ -154,6 +154,8 @@ struct Seen {
     secrets_age: Option<Duration>,
     /// Time since our last status write.
     status_age: Option<Duration>,
+    /// Whether a rotation was asked for that the status does not know as done.
+    rotation_open: bool,
 }
 
 impl Seen {
@@ -163,6 +165,7 @@ impl Seen {
         let written = claim.status.as_ref().filter(|it| it.is_written());
         let status = remembered.newest_status(&resource_version, written);
         let released = remembered.released;
+        let rotation_open = status::rotation_waits(renewal::asked(claim).as_deref(), status.as_ref());
         let (resource_version, mut finalizers) = match remembered.answered {
             Some((version, finalizers)) if newer(&version, &resource_version) => (version, finalizers),
             _ => (resource_version, meta.finalizers.clone().unwrap_or_default()),
@@ -180,6 +183,7 @@ impl Seen {
             made: context.memory.take_made(&id.uid),
             secrets_age: remembered.secrets_read.map(|read| read.elapsed()),
             status_age: remembered.status_written.map(|written| written.elapsed()),
+            rotation_open,
         }
     }
 
@@ -213,10 +217,11 @@ impl Seen {
         };
         // A database that never was ready takes the password when it starts, and nothing waits for that.
         let pending = status.initialized_at.is_some();
-        status.conditions.iter().any(|it| {
-            let open = [reason::SECRET_UNREADABLE, reason::CERTIFICATE_INVALID];
-            open.contains(&it.reason.as_str()) || (pending && it.reason == reason::CREDENTIALS_PENDING)
-        })
+        (pending && self.rotation_open)
+            || status.conditions.iter().any(|it| {
+                let open = [reason::SECRET_UNREADABLE, reason::CERTIFICATE_INVALID];
+                open.contains(&it.reason.as_str()) || (pending && it.reason == reason::CREDENTIALS_PENDING)
+            })
     }
 
     fn has_finalizer(&self) -> bool {
@@ -283,20 +288,15 @@ fn references(claim: &DatabaseClaim, id: &ClaimId, observed: &Observed) -> Refer
         requested: volume.and_then(|it| it.requested),
         capacity: volume.and_then(|it| it.capacity),
         restart: claim.annotations().get(key::RESTART).cloned(),
+        rotation: renewal::asked(claim),
         without_tls: observed.current_report(id).is_some_and(|it| it.tls.is_none()),
     }
 }
 
 fn serve(claim: &Claim, observed: &Observed, seen: &Seen, context: &Context) -> Plan {
     let initialized = initialized(claim, observed);
-    // Later passwords must have higher generations, also after everything but the volume was lost.
-    let generation = u64::try_from(context.now().as_second()).unwrap_or_default();
-    let fresh = context.password().map(|password| Credentials {
-        v: FORMAT,
-        generation,
-        password,
-    });
-    let credentials = plan::credentials(observed, fresh, initialized.is_some());
+    let (credentials, rotated) =
+        renewal::credentials(claim, observed, initialized.is_some(), context).unzip();
     let (keys, renewed) = renewal::keys(claim, observed, initialized.is_some(), context).unzip();
     let desired = crate::render::render(
         claim,
@@ -312,8 +312,13 @@ fn serve(claim: &Claim, observed: &Observed, seen: &Seen, context: &Context) -> 
         has_finalizer: seen.has_finalizer(),
     });
     // The agent is told by the next pass, which sees what this one writes.
-    let writes = |step: &Step| matches!(step, Step::Apply { object, .. } if object.slot == Slot::AdminSecret);
-    plan.again |= renewed == Some(true) && plan.steps.iter().any(writes);
+    let writes = |slot| {
+        let is_it = |step: &Step| matches!(step, Step::Apply { object, .. } if object.slot == slot);
+        plan.steps.iter().any(is_it)
+    };
+    let renewed = renewed == Some(true) || rotated == Some(true);
+    let open = credentials.is_some_and(|it| it.previous_is_open());
+    plan.again |= (renewed && writes(Slot::AdminSecret)) || (open && writes(Slot::AppSecret));
     plan
 }
 

@@ -1,18 +1,34 @@
-//! Certificates of a claim: what the planner orders is issued, and when the next one is due.
+//! Certificates and credentials of a claim: what the planner orders is made, and when the next is due.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kube::ResourceExt as _;
 
 use super::Context;
+use crate::api::key;
+use crate::api::protocol::{Credentials, FORMAT};
+use crate::api::v1::DatabaseClaim;
 use crate::certificate::Keys;
 use crate::claim::{Claim, ClaimId};
 use crate::issue;
-use crate::plan::observed::Observed;
-use crate::plan::{self, Order};
+use crate::plan::observed::{Observed, SecretState};
+use crate::plan::{self, Order, Rotation, Turn};
+use crate::render::hash;
 
 /// Pause before looking again at a certificate that is to be renewed and waits for something.
 const PAUSE: Duration = Duration::from_secs(5);
+/// Longest request for a rotation that is kept as it is.
+const LONGEST: usize = 64;
+
+/// Rotation that a claim asks for, as it is kept: a long one by its hash.
+pub(super) fn asked(claim: &DatabaseClaim) -> Option<String> {
+    let asked = claim.annotations().get(key::ROTATE).filter(|it| !it.is_empty())?;
+    if asked.len() > LONGEST {
+        return Some(hash(&asked.as_str().into()));
+    }
+    Some(asked.clone())
+}
 
 /// Keys and certificates as they shall be; `None` where the Secrets were not read or none can be made.
 /// Also whether they are new.
@@ -33,9 +49,47 @@ pub(super) fn keys(
     }
 }
 
-/// Time until a certificate is to be renewed; `None` where nothing is known of any.
-pub(super) fn left(id: &ClaimId, observed: &Observed, now: Timestamp) -> Option<Duration> {
-    let at = observed.renewal(id)?;
+/// Credentials as they shall be; `None` where the Secrets were not read or say nothing. Also whether they are new.
+pub(super) fn credentials(
+    claim: &Claim,
+    observed: &Observed,
+    initialized: bool,
+    context: &Context,
+) -> Option<(Credentials, bool)> {
+    let now = context.now();
+    // Later passwords must have higher generations, also after everything but the volume was lost.
+    let generation = u64::try_from(now.as_second()).unwrap_or_default();
+    let fresh = context.password().map(|password| Credentials {
+        v: FORMAT,
+        generation,
+        password,
+        login: None,
+        previous: None,
+        rotation: claim.rotation.clone(),
+    });
+    let current = plan::credentials(observed, fresh.clone(), initialized)?;
+    let rotation = Rotation {
+        claim,
+        observed,
+        initialized,
+        now,
+        overlap: context.overlap,
+    };
+    let turn = plan::turn(&rotation, &current);
+    if turn != Turn::Keep {
+        tracing::info!(?turn, generation = current.generation, "rotating credentials");
+    }
+    Some((plan::rotated(&rotation, turn, current, fresh), turn != Turn::Keep))
+}
+
+/// Time until a certificate is to be renewed, or a rotation that waits can begin; `None` where nothing is known of
+/// either.
+pub(super) fn left(id: &ClaimId, observed: &Observed, waits: bool, now: Timestamp) -> Option<Duration> {
+    let previous = match &observed.admin {
+        SecretState::Present { credentials, .. } if waits => credentials.as_ref()?.previous_until(),
+        _ => None,
+    };
+    let at = observed.renewal(id).into_iter().chain(previous).min()?;
     let left = Duration::try_from(at.duration_since(now)).unwrap_or_default();
     Some(left.max(PAUSE))
 }

@@ -6,6 +6,7 @@ pub mod setting;
 
 use std::collections::BTreeMap;
 
+use crate::api::protocol::second_login;
 use crate::api::v1::EngineName;
 use crate::claim::quantity::Bytes;
 use setting::Parameter;
@@ -47,6 +48,8 @@ struct Facts {
     extensions: &'static [&'static str],
     /// Command that writes all data to its standard output, run beside the engine as its user.
     dump_command: fn() -> String,
+    /// Whether rotated credentials have another login, since a role has one password only.
+    two_logins: bool,
     /// What URIs ask for where TLS is required, and where it is not.
     uri_options: [&'static str; 2],
     /// The same of JDBC's URLs.
@@ -156,6 +159,14 @@ impl Engine {
     /// Command that writes all data to its standard output, run beside the engine as its user.
     pub fn dump_command(self) -> String {
         (self.facts().dump_command)()
+    }
+
+    /// Login of rotated credentials, by that of the ones before. `username`: the application role.
+    pub fn next_login(self, username: &str, login: &str) -> String {
+        if self.facts().two_logins && login == username {
+            return second_login(username);
+        }
+        username.to_owned()
     }
 
     /// URI for the engine's own drivers and tools; every part percent-encoded. It asks for encryption where that

@@ -31,6 +31,8 @@ pub(super) const FACTS: Facts = Facts {
         )
     },
     // There is no option that all drivers know, and some refuse to connect for one that they do not.
+    // An account can have two passwords for a while.
+    two_logins: false,
     uri_options: ["", ""],
     jdbc_options: ["sslMode=REQUIRED", "sslMode=PREFERRED"],
 };

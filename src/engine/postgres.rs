@@ -28,6 +28,7 @@ pub(super) const FACTS: Facts = Facts {
     most: parameters::most,
     extensions: &EXTENSIONS,
     dump_command: || format!("pg_dumpall -h {} -U postgres", path::RUN),
+    two_logins: true,
     uri_options: ["sslmode=require", "sslmode=prefer"],
     jdbc_options: ["sslmode=require", "sslmode=prefer"],
 };

@@ -5,6 +5,7 @@ mod certificates;
 pub mod drift;
 pub mod observed;
 mod rollout;
+mod rotation;
 mod secrets;
 mod teardown;
 mod wake;
@@ -21,6 +22,7 @@ use crate::render::{Desired, Kind, Object, Secrets, Slot, marker};
 use observed::{Child, Detail, Integrity, Observed, Ownership, SecretState};
 
 pub use certificates::{Order, certificates};
+pub use rotation::{Rotation, Turn, rotated, turn};
 pub use secrets::credentials;
 pub use teardown::teardown;
 

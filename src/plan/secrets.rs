@@ -69,15 +69,13 @@ pub(super) fn steps(input: &Input<'_>, plan: &mut Plan) {
     let never_initialized =
         claim.identity.initialized.is_none() && report.is_none_or(|it| it.initialized.is_none());
     let applied = report.map(|it| it.applied.credentials);
-    let wanted = match &observed.admin {
-        SecretState::Present {
-            credentials: Some(credentials),
-            ..
-        } => Some(credentials.generation),
-        _ => None,
-    };
-    if never_initialized || (wanted.is_some() && wanted == applied) {
+    if never_initialized || applied == Some(secrets.generation) {
         plan.steps.push(step);
+        return;
+    }
+    plan.requeue = Some(PENDING);
+    if secrets.previous_is_open {
+        // What applications have is valid until they have something else.
         return;
     }
     plan.blocked.push(Blocked {
@@ -88,7 +86,6 @@ pub(super) fn steps(input: &Input<'_>, plan: &mut Plan) {
             claim.id.app_secret()
         ),
     });
-    plan.requeue = Some(PENDING);
 }
 
 fn settle(state: &SecretState, object: &Object) -> Option<Step> {

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::observed::SecretState;
 use super::{Input, Plan, Step, certificates};
 use crate::api::key;
-use crate::api::protocol::{FORMAT, MemberPhase, Report};
+use crate::api::protocol::{Credentials, FORMAT, MemberPhase, Report};
 use crate::render::{Kind, Slot};
 
 /// An agent that is behind is told so by an annotation of its Pod: that makes the kubelet deliver changed files
@@ -25,10 +25,7 @@ pub(super) fn agent(input: &Input<'_>, plan: &mut Plan) {
     let (credentials, certificate) = match &observed.admin {
         SecretState::Present {
             credentials, keys, ..
-        } => (
-            credentials.as_ref().map(|it| it.generation),
-            certificates::fingerprints(keys),
-        ),
+        } => (credentials.as_ref(), certificates::fingerprints(keys)),
         _ => (None, None),
     };
     let behind = match observed.current_report(&claim.id) {
@@ -38,7 +35,9 @@ pub(super) fn agent(input: &Input<'_>, plan: &mut Plan) {
             let applied = &said.applied;
             said.phase == MemberPhase::Running
                 && (applied.config != desired.config_generation
-                    || credentials.is_some_and(|wanted| wanted != applied.credentials)
+                    || credentials.is_some_and(|it| {
+                        (it.generation, it.previous_until()) != (applied.credentials, applied.previous_until)
+                    })
                     || has_other(said, certificate.as_ref()))
         }
     };
@@ -51,7 +50,9 @@ pub(super) fn agent(input: &Input<'_>, plan: &mut Plan) {
         return;
     }
     let wanted = json!({
-        "v": FORMAT, "config": desired.config_generation, "credentials": credentials,
+        "v": FORMAT, "config": desired.config_generation,
+        "credentials": credentials.map(|it| it.generation),
+        "previousUntil": credentials.and_then(Credentials::previous_until),
         "certificate": certificate, "report": report.uid,
     })
     .to_string();

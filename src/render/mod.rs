@@ -65,6 +65,10 @@ pub struct Secrets {
     pub admin: Object,
     /// For applications.
     pub app: Object,
+    /// Generation of the credentials in both.
+    pub generation: u64,
+    /// Whether the credentials before these are valid, without an end yet.
+    pub previous_is_open: bool,
 }
 
 /// Renders a claim. `initialized` is what is known of the volume beside its record; what the record says

@@ -17,7 +17,9 @@ use crate::engine::{Connection, Engine};
 pub(super) fn secrets(claim: &Claim, credentials: &Credentials, keys: &Keys) -> Secrets {
     Secrets {
         admin: admin(claim, credentials, keys),
-        app: app(claim, &credentials.password, &keys.ca),
+        app: app(claim, credentials, &keys.ca),
+        generation: credentials.generation,
+        previous_is_open: credentials.previous_is_open(),
     }
 }
 
@@ -43,14 +45,14 @@ fn admin(claim: &Claim, credentials: &Credentials, keys: &Keys) -> Object {
 
 /// What applications read: the Service Binding specification's well-known keys
 /// (<https://servicebinding.io/spec/core/1.1.0/#well-known-secret-entries>) and a URL for JDBC.
-fn app(claim: &Claim, password: &str, ca: &str) -> Object {
+fn app(claim: &Claim, credentials: &Credentials, ca: &str) -> Object {
     let engine = Engine::from(claim.engine);
     let host = claim.id.host();
     let to = Connection {
         host: &host,
         database: &claim.database,
-        username: &claim.username,
-        password,
+        username: credentials.login(&claim.username),
+        password: &credentials.password,
         plaintext: claim.plaintext,
     };
     let entries = [
@@ -59,8 +61,8 @@ fn app(claim: &Claim, password: &str, ca: &str) -> Object {
         ("host", host.clone()),
         ("port", engine.port().to_string()),
         ("database", claim.database.clone()),
-        ("username", claim.username.clone()),
-        ("password", password.to_owned()),
+        ("username", to.username.to_owned()),
+        ("password", to.password.to_owned()),
         ("uri", engine.uri(&to)),
         ("jdbc-uri", engine.jdbc_uri(&to)),
         (path::CA_FILE, ca.to_owned()),

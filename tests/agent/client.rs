@@ -98,7 +98,7 @@ fn config(member: &Member, password: &str, host: &str) -> Config {
     config
         .host(host)
         .port(member.port)
-        .user("shopkeeper")
+        .user(member.login)
         .password(password)
         .dbname(member.database());
     config
@@ -108,7 +108,7 @@ fn options(member: &Member, password: &str) -> OptsBuilder {
     OptsBuilder::default()
         .ip_or_hostname("127.0.0.1")
         .tcp_port(member.port)
-        .user(Some("shopkeeper"))
+        .user(Some(member.login))
         .pass(Some(password))
         .db_name(Some(member.database()))
         .prefer_socket(false)

@@ -3,6 +3,8 @@
 use crate::client::Client;
 use crate::engines::Prerequisites;
 use crate::member::{Member, wait};
+use jiff::Timestamp;
+use serde_json::json;
 use std::time::Duration;
 
 pub(crate) const TESTS: &[(&str, crate::Real)] = &[
@@ -13,6 +15,10 @@ pub(crate) const TESTS: &[(&str, crate::Real)] = &[
     (
         "credentials::missing_broken_and_old_files_change_nothing",
         missing_broken_and_old_files_change_nothing,
+    ),
+    (
+        "credentials::rotated_ones_overlap_through_a_crash_until_their_end",
+        rotated_ones_overlap_through_a_crash_until_their_end,
     ),
     (
         "credentials::no_password_reaches_a_log_or_a_statement",
@@ -71,6 +77,66 @@ fn missing_broken_and_old_files_change_nothing(needs: &Prerequisites) {
     member.start();
     member.wait_ready();
     wait_password(&member, "fifth");
+}
+
+/// Credentials of this generation, beside which those before are valid: without an end, or until then.
+fn rotated(member: &mut Member, generation: u64, login: &'static str, until: Option<Timestamp>) {
+    let previous = until.map_or(json!({}), |until| json!({"until": until}));
+    let login_of = (login != "shopkeeper").then_some(login);
+    let file = json!({"v": 1, "generation": generation, "password": format!("of {generation}"),
+        "login": login_of, "previous": previous});
+    member.write_credentials(&file.to_string());
+    member.login = login;
+}
+
+/// Whether the credentials before are let in, and no newer ones hurt by it.
+fn let_in(member: &mut Member, login: &'static str, password: &str) -> Result<(), String> {
+    let now = std::mem::replace(&mut member.login, login);
+    let outcome = member.sql(password, "SELECT 1").map(drop);
+    member.login = now;
+    outcome
+}
+
+fn rotated_ones_overlap_through_a_crash_until_their_end(needs: &Prerequisites) {
+    let mut member = Member::started(needs);
+    let second = needs.engine.dialect().second_login;
+    rotated(&mut member, 2, second, None);
+    wait_password(&member, "of 2");
+    let_in(&mut member, "shopkeeper", PASSWORD).unwrap();
+    // Killed and started again with the same file: what was done once is not done twice.
+    member.kill_everything();
+    member.start();
+    member.wait_ready();
+    wait_password(&member, "of 2");
+    let_in(&mut member, "shopkeeper", PASSWORD).unwrap();
+    member
+        .sql("of 2", "CREATE TABLE made (id int); INSERT INTO made VALUES (1)")
+        .unwrap();
+    rotated(&mut member, 2, second, Some(now()));
+    wait(Duration::from_secs(60), "the first ones end", || {
+        match let_in(&mut member, "shopkeeper", PASSWORD) {
+            Err(_) => Ok(()),
+            Ok(()) => Err(member.log()),
+        }
+    });
+    rotated(&mut member, 3, "shopkeeper", None);
+    wait_password(&member, "of 3");
+    member.sql("of 3", "DROP TABLE made").expect("one owner");
+    let_in(&mut member, second, "of 2").unwrap();
+    // The end comes without another word.
+    rotated(&mut member, 3, "shopkeeper", Some(now() + Duration::from_secs(3)));
+    wait(Duration::from_secs(60), "the second ones end", || {
+        match let_in(&mut member, second, "of 2") {
+            Err(_) => Ok(()),
+            Ok(()) => Err(member.log()),
+        }
+    });
+    wait_password(&member, "of 3");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test needs the time")]
+fn now() -> Timestamp {
+    Timestamp::now()
 }
 
 fn no_password_reaches_a_log(needs: &Prerequisites) {

@@ -29,6 +29,8 @@ pub(crate) struct Prerequisites {
 #[derive(Debug)]
 pub(crate) struct Dialect {
     pub(crate) name: &'static str,
+    /// Name that clients log in with after a first rotation.
+    pub(crate) second_login: &'static str,
     /// A series that is older than any that is tested.
     pub(crate) older: &'static str,
     /// Written early by an initialisation, and files by which its progress is known.
@@ -64,6 +66,7 @@ pub(crate) struct Dialect {
 
 const POSTGRES: Dialect = Dialect {
     name: "postgres",
+    second_login: "dbclaim_shopkeeper",
     older: "12",
     first_file: "PG_VERSION",
     later_file: "global/pg_control",
@@ -95,6 +98,7 @@ const POSTGRES: Dialect = Dialect {
 
 const MYSQL: Dialect = Dialect {
     name: "mysql",
+    second_login: "shopkeeper",
     older: "8.4",
     first_file: "ibdata1",
     later_file: "mysql.ibd",

@@ -27,6 +27,8 @@ pub(crate) struct Member {
     config: Value,
     /// Whether connections over the network must be encrypted.
     pub(crate) encrypted: bool,
+    /// Name that clients log in with.
+    pub(crate) login: &'static str,
     /// More environment of the container.
     pub(crate) environment: Vec<(&'static str, String)>,
     /// Runs the container in a process namespace of its own, where the fencer is PID 1.
@@ -77,6 +79,7 @@ impl Member {
             swaps: 0,
             config,
             encrypted: false,
+            login: "shopkeeper",
             environment: Vec::new(),
             isolated: false,
             small_volume: None,

@@ -136,6 +136,7 @@ fn a_report_is_one_annotation() {
         applied: Applied {
             config: "g2".into(),
             credentials: 4,
+            ..Applied::default()
         },
         pending_restart: vec!["shared_buffers".into()],
         write_test: None,

@@ -305,6 +305,7 @@ impl Operator {
             concurrency: 4,
             pass_timeout: Duration::from_secs(10),
             lifetimes: dbclaim::issue::Lifetimes::default(),
+            overlap: Duration::from_secs(2),
         };
         let plan = Plan::new(None);
         let client = observed(suite.config(), plan.clone());

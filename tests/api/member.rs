@@ -63,6 +63,7 @@ impl Agent {
             applied: Applied {
                 config: self.generation.clone(),
                 credentials: credentials.generation,
+                previous_until: credentials.previous_until(),
             },
             pending_restart: pending((&member.engine, &member.major), &self.started, &self.taken),
             write_test: Some(WriteTest {

@@ -60,6 +60,7 @@ async fn operate(suite: &Suite, user: &str, namespace: &str, stop: CancellationT
         concurrency: 4,
         pass_timeout: Duration::from_secs(10),
         lifetimes: dbclaim::issue::Lifetimes::default(),
+        overlap: Duration::from_secs(2),
     };
     let context = Arc::new(controller::Context::new(&client, &config));
     controller::run(client, config, context, stop).await;

@@ -35,6 +35,7 @@ pub fn config(namespace: &str) -> Config {
         concurrency: 4,
         pass_timeout: Duration::from_secs(10),
         lifetimes: dbclaim::issue::Lifetimes::default(),
+        overlap: Duration::from_secs(2),
     }
 }
 

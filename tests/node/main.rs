@@ -22,6 +22,7 @@ mod ledger;
 mod life;
 mod packaging;
 mod processes;
+mod rotation;
 mod serving;
 #[path = "../../demo/stage.rs"]
 mod stage;
@@ -81,6 +82,7 @@ scenarios![
     changes::parameters_are_in_force_at_once_or_wait_for_a_restart,
     changes::extensions_are_created_and_those_to_be_preloaded_wait,
     changes::a_hibernated_claim_has_no_pod_and_wakes_with_its_data,
+    rotation::a_client_that_reads_the_secret_again_is_let_in_through_ten_rotations,
     storage::a_full_volume_is_named_and_heals_when_it_grows,
     storage::a_class_that_cannot_expand_says_so_and_nothing_else_stops,
     storage::storage_and_size_change_together,

@@ -28,6 +28,8 @@ pub const OPERATOR_NAMESPACE: &str = devcluster::operator::NAMESPACE;
 const LEASE: &str = "dbclaim";
 /// How long anything may take before a test gives up. Generous: the machine may be busy; nothing is measured.
 pub const DEADLINE: Duration = Duration::from_secs(180);
+/// How long rotated credentials stay valid here: a client is quicker, also where the machine is busy.
+pub const OVERLAP: Duration = Duration::from_secs(12);
 
 /// The default class: volumes on the first node, where everybody is.
 pub const HOME_CLASS: &str = "home";
@@ -300,7 +302,7 @@ impl World {
 
     /// The chart's values with which the operator is installed.
     pub fn values() -> Value {
-        json!({"nodeSelector": {"kubernetes.io/hostname": "node1"}})
+        json!({"nodeSelector": {"kubernetes.io/hostname": "node1"}, "credentials": {"overlap": OVERLAP.as_secs()}})
     }
 
     /// The second node, for one scenario at a time.

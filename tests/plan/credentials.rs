@@ -226,6 +226,7 @@ fn what_is_rendered_comes_from_what_is_there() {
         v: 1,
         generation: 7,
         password: password.into(),
+        ..Credentials::default()
     };
     let state = |text: &str| match text {
         "none" => SecretState::Absent,

@@ -14,5 +14,6 @@ mod credentials;
 mod drift;
 mod properties;
 mod rollout;
+mod rotation;
 mod sketch;
 mod teardown;

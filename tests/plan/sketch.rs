@@ -394,6 +394,7 @@ impl SecretSketch {
                 v: 1,
                 generation,
                 password,
+                ..Credentials::default()
             }),
             keys: Box::default(),
             deleting: self.condition.deleting,

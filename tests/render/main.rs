@@ -75,6 +75,7 @@ fn undelete() -> Fixture {
     Fixture {
         references: References {
             restart: None,
+            rotation: None,
             without_tls: false,
             identity: Some(record),
             requested: Some(Bytes(8 * Bytes::GIB)),
@@ -136,6 +137,7 @@ fn credentials() -> Credentials {
         v: FORMAT,
         generation: 1_770_000_000,
         password: "fixed-password".into(),
+        ..Credentials::default()
     }
 }
 
@@ -192,7 +194,7 @@ impl Fixture {
             role_binding,
             secrets,
         } = self.desired();
-        let Secrets { admin, app } = secrets.unwrap();
+        let Secrets { admin, app, .. } = secrets.unwrap();
         let claim = self.claim();
         [
             stateful_set,

@@ -84,6 +84,7 @@ fn what_a_claim_resolved_to_stands_in_its_status() {
         report.applied = Applied {
             config: "c".into(),
             credentials: 100,
+            ..Applied::default()
         };
         report.initialized = Some(Initialized {
             at: "x".into(),

@@ -60,14 +60,35 @@ impl Mysql {
             // An old copy of the Secret, from a cache or a backup: never back to a password that was replaced.
             return Ok(wanted.in_force);
         }
+        let keep = wanted.previous_is_valid();
+        // Once and not again: a second time would take the new one for the one before.
         if !self.accepts(wanted.username, &credentials.password).await? {
-            let alter = format!("ALTER USER {identified}");
+            let retain = if keep { " RETAIN CURRENT PASSWORD" } else { "" };
+            let alter = format!("ALTER USER {identified}{retain}");
             session
                 .rows("change the password of the application's user", &alter)
                 .await?;
         }
+        if !keep {
+            end_previous(session, wanted.username).await?;
+        }
         Ok(credentials.generation)
     }
+}
+
+/// Ends the account's second password, if it has one.
+async fn end_previous(session: &Session, username: &str) -> Result<(), EngineError> {
+    let query = format!(
+        "SELECT 1 FROM mysql.user WHERE user = {} AND host = '%' \
+         AND JSON_CONTAINS_PATH(user_attributes, 'one', '$.additional_password')",
+        literal(username)
+    );
+    let attempt = "end the password before";
+    if session.rows(attempt, &query).await?.is_empty() {
+        return Ok(());
+    }
+    let end = format!("ALTER USER {} DISCARD OLD PASSWORD", account(username));
+    session.rows(attempt, &end).await.map(drop)
 }
 
 async fn database(session: &Session, wanted: &Wanted<'_>) -> Result<(), EngineError> {

@@ -6,6 +6,7 @@ use super::Postgres;
 use super::scram::Verifier;
 use super::sql::{Session, get};
 use crate::agent::engine::{EngineError, Settled, Wanted};
+use crate::api::protocol::second_login;
 
 /// The table that the write test writes to, in the `postgres` database, out of the application's sight.
 const HEARTBEAT: &str = "CREATE SCHEMA IF NOT EXISTS dbclaim; \
@@ -27,43 +28,64 @@ impl Postgres {
     }
 }
 
-/// Creates the role or changes its password; returns the generation in force.
+/// Creates the role or changes its password; returns the generation in force. A role has one password: where
+/// credentials were rotated, applications log in by another one, which becomes the first with each connection.
 async fn role(session: &Session, wanted: &Wanted<'_>) -> Result<u64, EngineError> {
-    let query = "SELECT rolpassword FROM pg_authid WHERE rolname = $1";
-    let found = session
-        .rows("look for the application's role", query, &[&wanted.username])
-        .await?;
-    let there = match found.first() {
-        Some(row) => Some(get::<Option<String>>(row, "rolpassword")?),
-        None => None,
-    };
+    let found = password(session, wanted.username).await?;
     let Some(credentials) = wanted.credentials else {
         // Without credentials nothing is changed; a role that is there keeps its password.
-        return Ok(if there.is_some() { wanted.in_force } else { 0 });
+        return Ok(if found.is_some() { wanted.in_force } else { 0 });
     };
-    let name = quoted(wanted.username);
-    let Some(password) = there else {
-        let verifier = new_verifier(&credentials.password)?;
-        let create = format!("CREATE ROLE {name} LOGIN PASSWORD '{verifier}'");
-        session.run("create the application's role", &create).await?;
-        return Ok(credentials.generation);
-    };
-    if credentials.generation < wanted.in_force {
+    if found.is_some() && credentials.generation < wanted.in_force {
         // An old copy of the Secret, from a cache or a backup: never back to a password that was replaced.
         return Ok(wanted.in_force);
     }
-    let same = password
-        .as_deref()
-        .and_then(Verifier::parse)
-        .is_some_and(|old| old.is_of(&credentials.password));
-    if !same {
+    let (owner, second) = (quoted(wanted.username), second_login(wanted.username));
+    if found.is_none() {
+        let create = format!("CREATE ROLE {owner} LOGIN");
+        session.run("create the application's role", &create).await?;
+    }
+    let login = credentials.login(wanted.username);
+    let other = if login == wanted.username {
+        second.as_str()
+    } else {
+        let create = format!(
+            "CREATE ROLE {name} LOGIN INHERIT IN ROLE {owner}; ALTER ROLE {name} SET role TO {owner}",
+            name = quoted(login)
+        );
+        if password(session, login).await?.is_none() {
+            session
+                .run("create the application's second login", &create)
+                .await?;
+        }
+        wanted.username
+    };
+    let has = password(session, login).await?.flatten();
+    let has = has.as_deref().and_then(Verifier::parse);
+    if !has.is_some_and(|it| it.is_of(&credentials.password)) {
         let verifier = new_verifier(&credentials.password)?;
-        let alter = format!("ALTER ROLE {name} LOGIN PASSWORD '{verifier}'");
+        let alter = format!("ALTER ROLE {} LOGIN PASSWORD '{verifier}'", quoted(login));
         session
             .run("change the password of the application's role", &alter)
             .await?;
     }
+    if !wanted.previous_is_valid() && password(session, other).await?.flatten().is_some() {
+        let end = format!("ALTER ROLE {} PASSWORD NULL", quoted(other));
+        session.run("end the password before", &end).await?;
+    }
     Ok(credentials.generation)
+}
+
+/// The verifier of a role: `None` without the role, `Some(None)` without a password.
+async fn password(session: &Session, role: &str) -> Result<Option<Option<String>>, EngineError> {
+    let query = "SELECT rolpassword FROM pg_authid WHERE rolname = $1";
+    let found = session
+        .rows("look for the application's role", query, &[&role])
+        .await?;
+    match found.first() {
+        Some(row) => Ok(Some(get::<Option<String>>(row, "rolpassword")?)),
+        None => Ok(None),
+    }
 }
 
 async fn database(session: &Session, wanted: &Wanted<'_>) -> Result<(), EngineError> {

@@ -3,14 +3,16 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::time::{interval, sleep};
 
+use super::life::now;
 use super::{Context, certify};
 use crate::agent::engine::{Configured, Engine, EngineError, Wanted};
 use crate::agent::files::Mounted;
 use crate::agent::process::Process;
 use crate::agent::volume::State;
-use crate::api::protocol::{MemberPhase, Trouble, WriteTest};
+use crate::api::protocol::{Credentials, MemberPhase, Trouble, WriteTest};
 
 const PERIOD: Duration = Duration::from_secs(1);
 const WRITE_TEST: Duration = Duration::from_secs(60);
@@ -166,12 +168,14 @@ impl Work<'_> {
         let Some(config) = self.files.member.get() else {
             return;
         };
+        let looked = now();
         let wanted = Wanted {
             database: &config.database,
             username: &config.username,
             credentials: self.files.credentials.get(),
             in_force: self.state.credentials,
             settled: self.state.settled,
+            now: looked,
         };
         let settled = match self.engine.settle(&wanted).await {
             Ok(settled) => settled,
@@ -202,9 +206,17 @@ impl Work<'_> {
             }
             self.state = state;
         }
-        self.context
-            .board
-            .update(|report| report.applied.credentials = settled.credentials);
+        let given = self.files.credentials.get();
+        let given = given.filter(|it| it.generation == settled.credentials);
+        let until = given.and_then(Credentials::previous_until);
+        // Those before end then; what is already over was ended just now.
+        if self.settle.is_none() && until.is_some_and(|until| looked < until) {
+            self.settle = until.and_then(ends);
+        }
+        self.context.board.update(|report| {
+            report.applied.credentials = settled.credentials;
+            report.applied.previous_until = until;
+        });
     }
 
     async fn certify(&mut self) {
@@ -331,4 +343,10 @@ impl Work<'_> {
             };
         });
     }
+}
+
+/// When the credentials before end; at once where that was while the engine looked.
+fn ends(until: Timestamp) -> Option<Instant> {
+    let left = Duration::try_from(until.duration_since(now())).unwrap_or_default();
+    Instant::now().checked_add(left)
 }

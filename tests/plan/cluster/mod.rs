@@ -10,15 +10,17 @@ mod world;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use dbclaim::api::protocol::{Credentials, FORMAT, Identity, MemberConfig, Report};
 use dbclaim::api::v1::DatabaseClaimSpec;
 use dbclaim::certificate::Keys;
 use dbclaim::claim::{Claim, ClaimId};
 use dbclaim::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState, Warning};
-use dbclaim::plan::{self, Input, Plan};
+use dbclaim::plan::{self, Input, Plan, Rotation};
 use dbclaim::render::{Desired, Kind, Settings, Slot, render};
 use dbclaim::validate::{References, Violations, validate};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 pub use world::silent;
@@ -29,6 +31,8 @@ pub const OURS: u64 = 1;
 pub const EDITED: u64 = 2;
 /// More passes than this without peace are a loop.
 pub const PATIENCE: usize = 4;
+/// How long rotated credentials stay valid.
+pub const OVERLAP: Duration = Duration::from_secs(3600);
 
 /// One claim and all that there is of it.
 #[derive(Clone)]
@@ -42,6 +46,10 @@ pub struct Cluster {
     pub settings: Settings,
     /// The claim's annotation that asks for a restart.
     pub restart: Option<String>,
+    /// The claim's annotation that asks for new credentials.
+    pub rotation: Option<String>,
+    /// Time, for what ends by it.
+    pub now: Timestamp,
     /// Whether the claim's status says that data was created.
     pub said_initialized: bool,
     pub has_finalizer: bool,
@@ -149,6 +157,8 @@ impl Cluster {
                 pull_secrets: vec![],
             },
             restart: None,
+            rotation: None,
+            now: Timestamp::UNIX_EPOCH,
             said_initialized: false,
             has_finalizer: false,
             deleting: false,
@@ -206,6 +216,7 @@ impl Cluster {
         let observed = self.observed();
         let references = References {
             restart: self.restart.clone(),
+            rotation: self.rotation.clone(),
             ..references(&self.id, &observed)
         };
         let resolved = validate(&self.id, &self.spec, &references);
@@ -283,9 +294,22 @@ impl Cluster {
             v: FORMAT,
             generation: 100 + self.serial,
             password: format!("password-{}", self.serial),
+            rotation: claim.rotation.clone(),
+            ..Credentials::default()
         };
         let fresh = self.random.then_some(fresh);
-        let credentials = plan::credentials(observed, fresh, initialized.is_some());
+        let has_data = initialized.is_some();
+        let rotation = Rotation {
+            claim,
+            observed,
+            initialized: has_data,
+            now: self.now,
+            overlap: OVERLAP,
+        };
+        let credentials = plan::credentials(observed, fresh.clone(), has_data).map(|current| {
+            let turn = plan::turn(&rotation, &current);
+            plan::rotated(&rotation, turn, current, fresh)
+        });
         let keys = keys(observed);
         let secrets = credentials.as_ref().zip(Some(&keys));
         render(claim, &self.settings, secrets, initialized.as_ref())
@@ -348,6 +372,7 @@ fn references(id: &ClaimId, observed: &Observed) -> References {
         requested: volume.and_then(|it| it.requested),
         capacity: volume.and_then(|it| it.capacity),
         restart: None,
+        rotation: None,
         without_tls: observed.current_report(id).is_some_and(|it| it.tls.is_none()),
     }
 }

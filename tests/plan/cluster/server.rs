@@ -229,8 +229,8 @@ pub fn secret(object: &Object, uid: String) -> SecretState {
         Some(file) => serde_json::from_slice(&file.0).unwrap(),
         None => Credentials {
             v: FORMAT,
-            generation: 0,
             password: String::from_utf8(data["password"].0.clone()).unwrap(),
+            ..Credentials::default()
         },
     };
     let text = |key| {

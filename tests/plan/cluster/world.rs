@@ -113,13 +113,11 @@ impl Cluster {
             return;
         };
         let expected = config.volumes[&1].system_identifier.clone();
-        let generation = match &self.admin {
-            SecretState::Present {
-                credentials: Some(it),
-                ..
-            } => Some(it.generation),
+        let given = match &self.admin {
+            SecretState::Present { credentials, .. } => credentials.clone(),
             _ => None,
         };
+        let generation = given.as_ref().map(|it| it.generation);
         let before = self.report().map_or(0, |it| it.applied.credentials);
         let found = self.data.get(&volume).cloned();
         if found.is_none() && (expected.is_some() || generation.is_none()) {
@@ -139,6 +137,7 @@ impl Cluster {
             applied: Applied {
                 config: config.generation,
                 credentials: generation.unwrap_or(before),
+                previous_until: given.and_then(|it| it.previous_until()),
             },
             write_test: Some(WriteTest {
                 ok: true,

@@ -124,6 +124,7 @@ impl ReportSketch {
         report.applied = Applied {
             config: String::new(),
             credentials: self.credentials,
+            ..Applied::default()
         };
         report.initialized = self.initialized.then(|| Initialized {
             at: "2026-03-01T08:00:00Z".into(),
