@@ -7,6 +7,7 @@ pub mod memory;
 mod news;
 pub mod reconcile;
 mod renewal;
+mod seen;
 mod watches;
 
 use std::convert::Infallible;

@@ -9,15 +9,14 @@ use kube::runtime::controller::Action;
 use tracing::{Instrument as _, debug_span};
 
 use super::error::{Class, Error};
+use super::seen::Seen;
 use super::{Context, news, renewal};
-use crate::api::condition::reason;
+use crate::api::key;
 use crate::api::protocol::Initialized;
 use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus};
-use crate::api::{FINALIZER, key};
 use crate::apply::{self, Target, Written};
 use crate::claim::{Claim, ClaimId};
-use crate::controller::memory::{DOUBT, RESYNC, Remembered};
-use crate::observe::cache::newer;
+use crate::controller::memory::{DOUBT, RESYNC};
 use crate::observe::{self, Ask, Known, MadeSecrets};
 use crate::plan::observed::Observed;
 use crate::plan::{self, Input, Plan, Step};
@@ -138,101 +137,6 @@ async fn unobserved(id: &ClaimId, seen: &Seen, error: Error, context: &Context) 
 /// Whether the claim is gone after this pass, so that there is nothing left to write to.
 fn going(seen: &Seen, plan: &Plan) -> bool {
     seen.deleting && (!seen.has_finalizer() || plan.steps.contains(&Step::Finalizer { present: false }))
-}
-
-/// The claim as this pass saw it.
-struct Seen {
-    resource_version: String,
-    generation: i64,
-    finalizers: Vec<String>,
-    deleting: bool,
-    namespace_goes: bool,
-    status: Option<DatabaseClaimStatus>,
-    suspects: Vec<Slot>,
-    made: Option<MadeSecrets>,
-    /// Time since the Secrets were made or read last.
-    secrets_age: Option<Duration>,
-    /// Time since our last status write.
-    status_age: Option<Duration>,
-    /// Whether a rotation was asked for that the status does not know as done.
-    rotation_open: bool,
-}
-
-impl Seen {
-    fn new(claim: &DatabaseClaim, remembered: Remembered, context: &Context, id: &ClaimId) -> Self {
-        let meta = &claim.metadata;
-        let resource_version = meta.resource_version.clone().unwrap_or_default();
-        let written = claim.status.as_ref().filter(|it| it.is_written());
-        let status = remembered.newest_status(&resource_version, written);
-        let released = remembered.released;
-        let rotation_open = status::rotation_waits(renewal::asked(claim).as_deref(), status.as_ref());
-        let (resource_version, mut finalizers) = match remembered.answered {
-            Some((version, finalizers)) if newer(&version, &resource_version) => (version, finalizers),
-            _ => (resource_version, meta.finalizers.clone().unwrap_or_default()),
-        };
-        // What was taken off is off, whether or not the watch has shown it.
-        finalizers.retain(|it| it != FINALIZER || !released);
-        Self {
-            status,
-            resource_version,
-            generation: meta.generation.unwrap_or_default(),
-            finalizers,
-            deleting: meta.deletion_timestamp.is_some(),
-            namespace_goes: remembered.namespace_goes,
-            suspects: remembered.suspects,
-            made: context.memory.take_made(&id.uid),
-            secrets_age: remembered.secrets_read.map(|read| read.elapsed()),
-            status_age: remembered.status_written.map(|written| written.elapsed()),
-            rotation_open,
-        }
-    }
-
-    fn moment<'a>(&'a self, refusals: &'a [Refusal], context: &Context) -> Moment<'a> {
-        Moment {
-            generation: self.generation,
-            before: self.status.as_ref(),
-            now: context.now(),
-            refusals,
-        }
-    }
-
-    /// How long a status waits that only names the next step of a start.
-    fn postponed(&self, status: &DatabaseClaimStatus) -> Option<Duration> {
-        status::postponed(self.status.as_ref()?, status, self.status_age?)
-    }
-
-    /// Whether it has not been ready for longer than a start takes.
-    fn in_trouble(&self, context: &Context) -> bool {
-        let down = |it: &DatabaseClaimStatus| !status::is_ready(it) && !status::is_hibernated(it);
-        let not_ready = self.status.as_ref().is_some_and(down);
-        not_ready && !self.deleting && status::patience(self.moment(&[], context)).is_zero()
-    }
-
-    /// Whether the Secrets were not in order the last time, although their markers are there: one made no sense,
-    /// and no watch tells when it does again; or the binding Secret waits until the database knows a newer
-    /// password. Told from the status, so that a process that has just started knows it as well.
-    fn secrets_open(&self) -> bool {
-        let Some(status) = &self.status else {
-            return false;
-        };
-        // A database that never was ready takes the password when it starts, and nothing waits for that.
-        let pending = status.initialized_at.is_some();
-        (pending && self.rotation_open)
-            || status.conditions.iter().any(|it| {
-                let open = [reason::SECRET_UNREADABLE, reason::CERTIFICATE_INVALID];
-                open.contains(&it.reason.as_str()) || (pending && it.reason == reason::CREDENTIALS_PENDING)
-            })
-    }
-
-    fn has_finalizer(&self) -> bool {
-        self.finalizers.iter().any(|it| it == FINALIZER)
-    }
-
-    fn initialized_before(&self) -> bool {
-        self.status
-            .as_ref()
-            .is_some_and(|status| status.initialized_at.is_some())
-    }
 }
 
 async fn observe(id: &ClaimId, team: &str, seen: &Seen, context: &Context) -> Result<Observed, Error> {

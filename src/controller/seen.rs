@@ -1,0 +1,114 @@
+//! The claim as a pass sees it: the watch's copy, and what is remembered of it between passes.
+
+use std::time::Duration;
+
+use super::memory::Remembered;
+use super::{Context, renewal};
+use crate::api::FINALIZER;
+use crate::api::condition::reason;
+use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus};
+use crate::claim::ClaimId;
+use crate::observe::MadeSecrets;
+use crate::observe::cache::newer;
+use crate::render::Slot;
+use crate::status::{self, Moment, Refusal};
+
+/// The claim as this pass saw it.
+pub(super) struct Seen {
+    pub(super) resource_version: String,
+    pub(super) generation: i64,
+    pub(super) finalizers: Vec<String>,
+    pub(super) deleting: bool,
+    pub(super) namespace_goes: bool,
+    pub(super) status: Option<DatabaseClaimStatus>,
+    pub(super) suspects: Vec<Slot>,
+    pub(super) made: Option<MadeSecrets>,
+    /// Time since the Secrets were made or read last.
+    pub(super) secrets_age: Option<Duration>,
+    /// Time since our last status write.
+    pub(super) status_age: Option<Duration>,
+    /// Whether a rotation was asked for that the status does not know as done.
+    pub(super) rotation_open: bool,
+}
+
+impl Seen {
+    pub(super) fn new(
+        claim: &DatabaseClaim,
+        remembered: Remembered,
+        context: &Context,
+        id: &ClaimId,
+    ) -> Self {
+        let meta = &claim.metadata;
+        let resource_version = meta.resource_version.clone().unwrap_or_default();
+        let written = claim.status.as_ref().filter(|it| it.is_written());
+        let status = remembered.newest_status(&resource_version, written);
+        let released = remembered.released;
+        let rotation_open = status::rotation_waits(renewal::asked(claim).as_deref(), status.as_ref());
+        let (resource_version, mut finalizers) = match remembered.answered {
+            Some((version, finalizers)) if newer(&version, &resource_version) => (version, finalizers),
+            _ => (resource_version, meta.finalizers.clone().unwrap_or_default()),
+        };
+        // What was taken off is off, whether or not the watch has shown it.
+        finalizers.retain(|it| it != FINALIZER || !released);
+        Self {
+            status,
+            resource_version,
+            generation: meta.generation.unwrap_or_default(),
+            finalizers,
+            deleting: meta.deletion_timestamp.is_some(),
+            namespace_goes: remembered.namespace_goes,
+            suspects: remembered.suspects,
+            made: context.memory.take_made(&id.uid),
+            secrets_age: remembered.secrets_read.map(|read| read.elapsed()),
+            status_age: remembered.status_written.map(|written| written.elapsed()),
+            rotation_open,
+        }
+    }
+
+    pub(super) fn moment<'a>(&'a self, refusals: &'a [Refusal], context: &Context) -> Moment<'a> {
+        Moment {
+            generation: self.generation,
+            before: self.status.as_ref(),
+            now: context.now(),
+            refusals,
+        }
+    }
+
+    /// How long a status waits that only names the next step of a start.
+    pub(super) fn postponed(&self, status: &DatabaseClaimStatus) -> Option<Duration> {
+        status::postponed(self.status.as_ref()?, status, self.status_age?)
+    }
+
+    /// Whether it has not been ready for longer than a start takes.
+    pub(super) fn in_trouble(&self, context: &Context) -> bool {
+        let down = |it: &DatabaseClaimStatus| !status::is_ready(it) && !status::is_hibernated(it);
+        let not_ready = self.status.as_ref().is_some_and(down);
+        not_ready && !self.deleting && status::patience(self.moment(&[], context)).is_zero()
+    }
+
+    /// Whether the Secrets were not in order the last time, although their markers are there: one made no sense,
+    /// and no watch tells when it does again; or the binding Secret waits until the database knows a newer
+    /// password. Told from the status, so that a process that has just started knows it as well.
+    pub(super) fn secrets_open(&self) -> bool {
+        let Some(status) = &self.status else {
+            return false;
+        };
+        // A database that never was ready takes the password when it starts, and nothing waits for that.
+        let pending = status.initialized_at.is_some();
+        (pending && self.rotation_open)
+            || status.conditions.iter().any(|it| {
+                let open = [reason::SECRET_UNREADABLE, reason::CERTIFICATE_INVALID];
+                open.contains(&it.reason.as_str()) || (pending && it.reason == reason::CREDENTIALS_PENDING)
+            })
+    }
+
+    pub(super) fn has_finalizer(&self) -> bool {
+        self.finalizers.iter().any(|it| it == FINALIZER)
+    }
+
+    pub(super) fn initialized_before(&self) -> bool {
+        self.status
+            .as_ref()
+            .is_some_and(|status| status.initialized_at.is_some())
+    }
+}
