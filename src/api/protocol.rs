@@ -262,6 +262,7 @@ pub struct Trouble {
 
 /// Generations in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Applied {
     /// [`MemberConfig::generation`]; empty before the first.
     #[serde(default)]

@@ -14,7 +14,7 @@ use super::{key, label, manager};
 /// Label that names the Service of an EndpointSlice.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Labels and annotations that are kept.
-const KEPT: [&str; 12] = [
+const KEPT: [&str; 13] = [
     SERVICE_NAME,
     label::MANAGED_BY,
     key::CLAIM,
@@ -27,6 +27,7 @@ const KEPT: [&str; 12] = [
     key::REPORT,
     key::WANTED,
     key::RESTART,
+    key::ROTATE,
 ];
 
 /// Metadata of an object.

@@ -302,7 +302,7 @@ mod tests {
             "apiVersion": "platform.acme.com/v1", "kind": "DatabaseClaim",
             "metadata": {"name": "orders", "namespace": "shop", "uid": "u", "resourceVersion": "7", "generation": 3,
                 "finalizers": ["a/b"], "deletionTimestamp": "2026-01-01T00:00:00Z",
-                "annotations": {key::RESTART: "now", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+                "annotations": {key::RESTART: "now", key::ROTATE: "now", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
                 "managedFields": [{"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {}}}]},
             "spec": {"engine": "postgres", "size": "small", "team": "checkout", "storage": "1Gi"},
             "status": {"observedGeneration": 2, "phase": "Ready"},
@@ -310,7 +310,9 @@ mod tests {
         let whole: DatabaseClaim = serde_json::from_value(claim.clone()).unwrap();
         let live: DatabaseClaim = serde_json::from_value::<LiveClaim>(claim).unwrap().into();
         assert_eq!((live.spec, live.status), (whole.spec, whole.status));
-        let annotations = std::collections::BTreeMap::from([(key::RESTART.to_owned(), "now".to_owned())]);
+        let annotations = std::collections::BTreeMap::from(
+            [key::RESTART, key::ROTATE].map(|it| (it.to_owned(), "now".to_owned())),
+        );
         let expected = ObjectMeta {
             annotations: Some(annotations),
             managed_fields: None,

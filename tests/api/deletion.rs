@@ -121,7 +121,7 @@ pub async fn a_claim_that_is_deleted_as_an_orphan_ends_and_the_same_claim_goes_o
     served.scene.create(json!({})).await;
     served.scene.ready().await.unwrap();
     served.data_stays().await;
-    served.scene.one_password().await.unwrap();
+    served.scene.passwords(1).await.unwrap();
     let (raw, _) = served.scene.objects().await;
     assert_eq!(
         raw["Pod orders-db-1-0"]["metadata"]["uid"], pod,
@@ -137,7 +137,7 @@ pub async fn a_retained_claim_that_is_created_again_has_its_data_and_password(su
     served.scene.create(json!({})).await;
     served.scene.ready().await.unwrap();
     served.data_stays().await;
-    served.scene.one_password().await.unwrap();
+    served.scene.passwords(1).await.unwrap();
 }
 
 /// The volume's record says another version than any there is: nothing can be honoured.
@@ -321,7 +321,7 @@ pub async fn a_deleted_definition_leaves_what_retain_protects_and_comes_back(_: 
     served.scene.create(json!({})).await;
     served.scene.ready().await.unwrap();
     served.data_stays().await;
-    served.scene.one_password().await.unwrap();
+    served.scene.passwords(1).await.unwrap();
     drop((served, erased));
     suite.stop().await.unwrap();
 }

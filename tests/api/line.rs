@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use dbclaim::api::key;
 use dbclaim::api::v1::DatabaseClaimStatus;
 use serde_json::json;
 use tokio::sync::{Mutex, Semaphore};
@@ -264,6 +265,7 @@ async fn ended(scenario: &Scenario, scene: &Scene, before: &Objects) -> Result<(
     let whole = raw.len() == 15 && claim.is_some_and(is_ready) && raw.contains_key("Pod orders-db-1-0");
     let well = match scenario.end {
         End::Serves(holds) => whole && holds(&normal),
+        End::Rotated => whole && rotated(&normal),
         End::Heals => whole && normal == *before && !scene.plan.writes.lock().unwrap().is_empty(),
         End::Retains => {
             identities(&raw).len() == 3
@@ -274,6 +276,13 @@ async fn ended(scenario: &Scenario, scene: &Scene, before: &Objects) -> Result<(
     well.then_some(()).ok_or_else(|| format!("{normal:#?}"))
 }
 
+/// Whether what was asked for is done, and the agent knows when the credentials before end.
+fn rotated(objects: &Objects) -> bool {
+    let report = &objects["ConfigMap orders-db-1-report"]["metadata"]["annotations"][key::REPORT];
+    objects["DatabaseClaim orders"]["status"]["rotation"]["done"] == "ROTATION"
+        && report["applied"]["previousUntil"].is_string()
+}
+
 /// What must hold of every run: nothing that holds data was lost or made anew, there was one password, and no
 /// request was one that may never be.
 async fn sound(scenario: &Scenario, scene: &Scene, before: &BTreeMap<String, String>) -> Result<(), String> {
@@ -282,7 +291,12 @@ async fn sound(scenario: &Scenario, scene: &Scene, before: &BTreeMap<String, Str
     if may_delete {
         return Ok(());
     }
-    scene.one_password().await?;
+    let passwords = if matches!(scenario.end, End::Rotated) {
+        2
+    } else {
+        1
+    };
+    scene.passwords(passwords).await?;
     let (raw, _) = scene.objects().await;
     let mut now = identities(&raw);
     now.extend(pod(&raw));

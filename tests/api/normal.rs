@@ -113,6 +113,9 @@ fn started(pod: &Value) -> Value {
 /// What an agent says, without what depends on when it was asked for.
 fn said(mut report: Value) -> Value {
     report["applied"]["credentials"] = json!("…");
+    if report["applied"].get("previousUntil").is_some() {
+        report["applied"]["previousUntil"] = json!("…");
+    }
     report
 }
 
@@ -164,6 +167,9 @@ fn plain(mut object: Value) -> Value {
         for key in ["currentRevision", "updateRevision", "collisionCount"] {
             status.remove(key);
         }
+    }
+    if object["status"]["rotation"].get("previousValidUntil").is_some() {
+        object["status"]["rotation"]["previousValidUntil"] = json!("…");
     }
     let conditions = object["status"]["conditions"].as_array_mut();
     for condition in conditions.into_iter().flatten() {

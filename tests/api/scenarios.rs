@@ -13,7 +13,7 @@ use dbclaim::api::key;
 use dbclaim::api::v1::{DatabaseClaim, Phase};
 
 use crate::normal::Objects;
-use crate::scene::{Scene, connections, extension, restart, storage, team, version};
+use crate::scene::{Scene, connections, extension, restart, rotation, storage, team, version};
 use crate::stage::CLASS;
 
 /// What is done to the claim.
@@ -24,6 +24,8 @@ pub type Act = fn(Arc<Scene>) -> LocalBoxFuture<'static, ()>;
 pub enum End {
     /// Ready, with every object of a claim, and this holds for them.
     Serves(fn(&Objects) -> bool),
+    /// Ready, with other credentials, and an end of those before.
+    Rotated,
     /// Ready, with the same objects as before.
     Heals,
     /// The claim is gone, and of its objects the volume, the Secrets and their markers are there.
@@ -302,6 +304,22 @@ pub const ALL: &[Scenario] = &[
         loses: &[],
         restart: Restart::Stopped,
         again: true,
+        back: None,
+    },
+    Scenario {
+        name: "rotating_the_credentials",
+        spec: Some(plain),
+        act: |scene| {
+            async move {
+                let please = json!({key::ROTATE: rotation(scene.next_turn())});
+                scene.change(json!({"metadata": {"annotations": please}})).await;
+            }
+            .boxed_local()
+        },
+        end: End::Rotated,
+        loses: &[],
+        restart: Restart::None,
+        again: false,
         back: None,
     },
     Scenario {

@@ -199,6 +199,7 @@ impl Scene {
             (format!("\"{}\"", connections(turn)), "\"CONNECTIONS\""),
             (format!("'{}'", connections(turn)), "'CONNECTIONS'"),
             (format!("\"{}\"", restart(turn)), "\"RESTART\""),
+            (format!("\"{}\"", rotation(turn)), "\"ROTATION\""),
             (extension(turn).to_owned(), "EXTENSION"),
         ];
         (raw.clone(), normal::normal(raw, &names))
@@ -256,8 +257,8 @@ impl Scene {
         Ok(before.into_inner())
     }
 
-    /// Applications have the password that the database has, and there has never been another.
-    pub async fn one_password(&self) -> Result<(), String> {
+    /// Applications have the password that the database has, and there have never been more of them than so many.
+    pub async fn passwords(&self, count: usize) -> Result<(), String> {
         let secrets: Api<Secret> = self.api();
         let entry = async |name: &str, key: &str| {
             let secret = secrets.get(name).await.map_err(|error| error.to_string())?;
@@ -273,7 +274,7 @@ impl Scene {
             return Err("the two Secrets have different passwords".into());
         }
         let written = self.plan.passwords.lock().unwrap();
-        if written.iter().all(|it| *it == app) {
+        if written.len() <= count && written.iter().all(|it| count > 1 || *it == app) {
             Ok(())
         } else {
             Err(format!("{} passwords were written", written.len()))
@@ -347,6 +348,11 @@ pub fn connections(turn: usize) -> String {
 /// The request of a restart after so many changes.
 pub fn restart(turn: usize) -> String {
     format!("restart-{turn}")
+}
+
+/// The request of a rotation after so many changes.
+pub fn rotation(turn: usize) -> String {
+    format!("rotation-{turn}")
 }
 
 /// The extension after so many changes, of those whose name stands nowhere else.

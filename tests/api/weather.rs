@@ -112,7 +112,7 @@ impl Story {
         scene.ready().await.unwrap();
         scene.rest().await.unwrap();
         nothing_twice(&scene.plan);
-        scene.one_password().await.unwrap();
+        scene.passwords(1).await.unwrap();
         assert_eq!(identities(&scene.objects().await.0), identities(&before));
         for (requests, time) in [first, second] {
             println!("{weather:?}: {requests} requests in {time:?}");
@@ -236,7 +236,7 @@ pub async fn answers_that_come_after_the_pass_has_ended_are_made_up_for(suite: &
     story.clears_up();
     scene.ready().await.unwrap();
     scene.rest().await.unwrap();
-    scene.one_password().await.unwrap();
+    scene.passwords(1).await.unwrap();
     nothing_twice(&scene.plan);
 }
 
