@@ -58,7 +58,7 @@ impl Cache {
         if known.uid == seen.uid && !newer(&seen.resource_version, &known.resource_version) {
             if known.resource_version == seen.resource_version {
                 // The answer to a write holds metadata only; the watch has the rest.
-                objects.get_mut(place)?.detail = seen.detail;
+                objects.get_mut(place)?.set_detail(seen.detail);
             }
             return None;
         }

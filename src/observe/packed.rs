@@ -21,7 +21,8 @@ pub(super) struct Packed {
     fingerprint: u64,
     controller: Option<Arc<(String, String, String)>>,
     team: Option<Arc<str>>,
-    pub(super) detail: Detail,
+    /// Most objects have none.
+    detail: Option<Box<Detail>>,
 }
 
 /// A text that mostly is a number, a hash of 64 bits or a UUID. It says exactly what it was made from.
@@ -69,6 +70,10 @@ impl fmt::Display for Text {
     }
 }
 
+fn boxed(detail: Detail) -> Option<Box<Detail>> {
+    (detail != Detail::None).then(|| Box::new(detail))
+}
+
 impl Packed {
     /// Packs an object; `beside` are others of its claim, with which it shares what they have in common.
     pub(super) fn new(seen: Seen, beside: &[Self]) -> Self {
@@ -94,8 +99,13 @@ impl Packed {
             fingerprint: seen.fingerprint,
             controller,
             team,
-            detail: seen.detail,
+            detail: boxed(seen.detail),
         }
+    }
+
+    /// Takes over what is particular to the kind.
+    pub(super) fn set_detail(&mut self, detail: Detail) {
+        self.detail = boxed(detail);
     }
 
     /// The object again, of a claim in a namespace.
@@ -113,7 +123,7 @@ impl Packed {
             applied: self.applied.as_ref().map(Text::to_string),
             team: self.team.as_deref().map(str::to_owned),
             fingerprint: self.fingerprint,
-            detail: self.detail.clone(),
+            detail: self.detail.as_deref().cloned().unwrap_or(Detail::None),
         }
     }
 
