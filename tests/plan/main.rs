@@ -16,3 +16,4 @@ mod properties;
 mod rollout;
 mod sketch;
 mod teardown;
+mod walks;
