@@ -25,6 +25,7 @@ mod schema;
 mod shutdown;
 mod stage;
 mod telemetry;
+mod walks;
 mod weather;
 
 use std::process::ExitCode;
@@ -116,6 +117,7 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         weather::a_pass_that_panics_disturbs_no_other_claim,
         shutdown::sigterm_in_the_middle_of_work_finishes_what_runs_and_releases_the_lease,
         grants::what_is_granted_is_what_is_used,
+        walks::a_claim_ends_where_a_fresh_one_with_its_spec_begins,
         rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
     ];
     trials.extend(scenarios::ALL.iter().map(|scenario| {

@@ -16,6 +16,7 @@ use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::cluster::Suite;
 use crate::member::Agent;
@@ -26,6 +27,8 @@ const NODE: &str = "stage";
 pub const CLASS: &str = "stage";
 /// When to look again although nothing was heard: a request of ours may have failed.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// When to look again where everything was done.
+const LOOK_LATER: Duration = Duration::from_secs(3);
 const POD: &str = "orders-db-1-0";
 /// How long a step waits for the claim's status to show the one before. Steps that come as fast as here would
 /// else be told together or one by one, as it happens. Not for ever: nobody may be there to write it.
@@ -77,25 +80,49 @@ async fn beat(client: &Client) -> Result<(), kube::Error> {
 
 /// Plays the claim `orders` of a namespace for ever.
 pub async fn play_node(client: Client, namespace: &str) {
+    let (told, claim) = watch::channel(Value::Null);
+    let claims: Api<DatabaseClaim> = Api::namespaced(client.clone(), namespace);
+    let events = watcher(claims, watcher::Config::default()).default_backoff();
+    let follow = StreamExt::for_each(events, move |event| {
+        match event {
+            Ok(watcher::Event::Apply(it) | watcher::Event::InitApply(it)) => {
+                told.send_replace(serde_json::to_value(it).unwrap_or_default());
+            }
+            Ok(watcher::Event::Delete(_)) => _ = told.send_replace(Value::Null),
+            _ => {}
+        }
+        std::future::ready(())
+    });
+    tokio::join!(Box::pin(follow), Box::pin(play(&client, namespace, claim)));
+}
+
+async fn play(client: &Client, namespace: &str, mut claim: Claim) {
     let mut touched = select_all([
-        touches::<Pod>(&client, namespace),
-        touches::<ConfigMap>(&client, namespace),
-        touches::<Secret>(&client, namespace),
-        touches::<PersistentVolumeClaim>(&client, namespace),
-        touches::<DatabaseClaim>(&client, namespace),
+        touches::<Pod>(client, namespace),
+        touches::<ConfigMap>(client, namespace),
+        touches::<Secret>(client, namespace),
+        touches::<PersistentVolumeClaim>(client, namespace),
     ]);
     let mut agent = Agent::default();
     loop {
         // Not there yet, or changed meanwhile: the next round sees.
-        let _ = play_pod(&client, namespace, &mut agent).await;
+        let done = play_pod(client, namespace, &mut claim, &mut agent).await;
         // A driver takes its time: what replaces the Pod is shown first.
-        shown(&client, namespace, |it| !says(it, "Reconciling", "Restarting")).await;
-        let _ = play_volume(&client, namespace).await;
-        let _ = tokio::time::timeout(LOOK_AGAIN, touched.next()).await;
+        shown(&mut claim, |it| !says(it, "Reconciling", "Restarting")).await;
+        let _ = play_volume(client, namespace).await;
+        let pause = done.map_or(LOOK_AGAIN, |()| LOOK_LATER);
+        tokio::select! {
+            _ = touched.next() => {}
+            _ = claim.changed() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
         // One look for all that has come.
         while touched.next().now_or_never().is_some() {}
     }
 }
+
+/// The claim as it was seen last; null without one.
+type Claim = watch::Receiver<Value>;
 
 /// Something of this kind has changed.
 fn touches<K>(client: &Client, namespace: &str) -> BoxStream<'static, ()>
@@ -109,11 +136,11 @@ where
 }
 
 /// What the kubelet and the agent would do: the Pod runs and ends, the volume is initialised, the agent reports.
-async fn play_pod(client: &Client, namespace: &str, agent: &mut Agent) -> Option<()> {
+async fn play_pod(client: &Client, namespace: &str, claim: &mut Claim, agent: &mut Agent) -> Option<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let pod = pods.get_opt(POD).await.ok()??;
     if pod.metadata.deletion_timestamp.is_some() {
-        shown(client, namespace, is_down).await;
+        shown(claim, is_down).await;
         let gone = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: pod.uid(),
@@ -125,7 +152,7 @@ async fn play_pod(client: &Client, namespace: &str, agent: &mut Agent) -> Option
         return Some(());
     }
     if !agent.is_of(&pod) {
-        shown(client, namespace, is_down).await;
+        shown(claim, is_down).await;
     }
     report(client, namespace, &pod, agent).await?;
     if pod.spec.and_then(|it| it.node_name).is_none() {
@@ -166,18 +193,8 @@ async fn report(client: &Client, namespace: &str, pod: &Pod, agent: &mut Agent) 
 }
 
 /// Waits until the claim's status says something, if there is a claim, and for [`SHOWN`] at most.
-async fn shown(client: &Client, namespace: &str, what: fn(&Value) -> bool) {
-    let claims: Api<DatabaseClaim> = Api::namespaced(client.clone(), namespace);
-    let says = async {
-        let mut pace = tokio::time::interval(Duration::from_millis(50));
-        loop {
-            pace.tick().await;
-            match claims.get_opt("orders").await {
-                Ok(Some(claim)) if !what(&serde_json::to_value(&claim).unwrap_or_default()) => {}
-                _ => return,
-            }
-        }
-    };
+async fn shown(claim: &mut Claim, what: fn(&Value) -> bool) {
+    let says = claim.wait_for(|it| it.is_null() || what(it));
     // What was not shown in time is not waited for.
     let _ = tokio::time::timeout(SHOWN, says).await;
 }

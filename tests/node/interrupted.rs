@@ -76,11 +76,7 @@ pub async fn a_restarted_kubelet_disturbs_no_session(scene: Scene) {
     scene.ready("orders").await;
     writer.goes_on().await;
     assert_eq!(writer.connections(), 1, "the session was cut");
-    let after = scene.api::<Pod>().get(POD).await.unwrap();
-    assert_eq!(
-        (after.uid(), database(&after).container_id),
-        (before.uid(), database(&before).container_id)
-    );
+    undisturbed(&scene, &before).await;
     writer.check(&scene).await;
 }
 
@@ -123,11 +119,7 @@ pub async fn a_killed_agent_costs_no_row_and_no_session(scene: Scene) {
     }
     scene.ready("orders").await;
     assert_eq!(writer.connections(), 1, "the session was cut");
-    let after = scene.api::<Pod>().get(POD).await.unwrap();
-    assert_eq!(
-        (after.uid(), database(&after).container_id),
-        (before.uid(), database(&before).container_id)
-    );
+    undisturbed(&scene, &before).await;
     writer.check(&scene).await;
 }
 
@@ -162,6 +154,15 @@ fn database(pod: &Pod) -> ContainerStatus {
 fn on(pod: &Pod, node: &str) {
     let found = pod.spec.as_ref().and_then(|it| it.node_name.as_deref());
     assert_eq!(found, Some(node), "the Pod's node");
+}
+
+/// That the same container of the same Pod runs.
+async fn undisturbed(scene: &Scene, before: &Pod) {
+    let after = scene.api::<Pod>().get(POD).await.unwrap();
+    assert_eq!(
+        (after.uid(), database(&after).container_id),
+        (before.uid(), database(before).container_id)
+    );
 }
 
 /// Waits until the same Pod has another container.

@@ -9,6 +9,7 @@
     clippy::indexing_slicing
 )]
 
+mod admission;
 mod audit;
 #[path = "../../demo/binding.rs"]
 mod binding;

@@ -3,13 +3,14 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use crate::admission::Policy;
 use crate::ledger::Writer;
 use crate::trouble::{healed, named, soon};
-use crate::world::{HOME_CLASS, SPARE_CLASS, Scene, class, eventually};
+use crate::world::{HOME_CLASS, SPARE_CLASS, Scene, class};
 
 /// The node's cable is pulled: nothing is forced, and with the node everything comes back.
 pub async fn a_lost_node_is_named_and_heals_when_it_returns(scene: Scene) {
@@ -73,50 +74,20 @@ pub async fn a_missing_default_storage_class_is_named_and_heals(scene: Scene) {
 
 /// Our Pods fit `restricted`; one into which a mesh puts its container does not.
 pub async fn pod_security_that_refuses_a_changed_pod_is_named_and_heals(scene: Scene) {
-    let client = scene.world.client.clone();
-    let kind =
-        |kind| ApiResource::from_gvk(&GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind));
-    let policies: Api<DynamicObject> = Api::all_with(client.clone(), &kind("MutatingAdmissionPolicy"));
-    let bindings: Api<DynamicObject> = Api::all_with(client, &kind("MutatingAdmissionPolicyBinding"));
-    let name = scene.namespace.clone();
     let inject = r#"Object{spec: Object.spec{initContainers: [Object.spec.initContainers{
         name: "mesh-init", image: "mesh",
         securityContext: Object.spec.initContainers.securityContext{runAsUser: 0, runAsNonRoot: false}}]}}"#;
-    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
-        "metadata": {"name": name}, "spec": {
+    let policy = json!({
         "failurePolicy": "Fail", "reinvocationPolicy": "Never",
         "matchConstraints": {"resourceRules": [
             {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]},
-        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": inject}}]}});
-    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
-        "metadata": {"name": name}, "spec": {"policyName": name,
-        "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}}});
-    let post = PostParams::default();
-    policies
-        .create(&post, &serde_json::from_value(policy).unwrap())
-        .await
-        .unwrap();
-    bindings
-        .create(&post, &serde_json::from_value(binding).unwrap())
-        .await
-        .unwrap();
-    let dry = PostParams {
-        dry_run: true,
-        ..post
-    };
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": inject}}]});
+    let policy = Policy::make(&scene, "MutatingAdmissionPolicy", policy, json!({})).await;
     let probe = json!({"metadata": {"name": "probe"}, "spec": {
         "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [{"name": "probe", "image": "probe", "securityContext": {
             "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}});
-    let probe: Pod = serde_json::from_value(probe).unwrap();
-    eventually("Pods that are changed and refused", || async {
-        match scene.api::<Pod>().create(&dry, &probe).await {
-            Ok(_) => Err("a Pod would be made".to_owned()),
-            Err(error) if error.to_string().contains("violates PodSecurity") => Ok(()),
-            Err(error) => Err(error.to_string()),
-        }
-    })
-    .await;
+    policy.refuses::<Pod>(&scene, probe, "violates PodSecurity").await;
     scene.apply("orders", json!({})).await;
     let parts = [
         "StatefulSet orders-db-1 cannot make Pod orders-db-1-0",
@@ -126,7 +97,6 @@ pub async fn pod_security_that_refuses_a_changed_pod_is_named_and_heals(scene: S
     ];
     named(&scene, "PodSecurityRefused", &parts).await;
     soon(&scene, "PodSecurityRefused").await;
-    bindings.delete(&name, &DeleteParams::default()).await.unwrap();
-    policies.delete(&name, &DeleteParams::default()).await.unwrap();
+    policy.remove().await;
     healed(&scene).await;
 }

@@ -1,9 +1,6 @@
 //! Trouble is named: real causes, what the claim says of each (condition and Event), and that it heals when the
 //! cause is gone, without a touch.
 
-use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
-};
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota, Secret, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -11,6 +8,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use crate::admission::Policy;
 use crate::audit;
 use crate::life::volume_folder;
 use crate::world::{HOME_CLASS, Scene, eventually};
@@ -211,41 +209,16 @@ pub async fn a_limit_range_below_the_size_is_named_and_heals(scene: Scene) {
 
 /// In this namespace alone; withdrawn rights are answered in the same way.
 pub async fn a_policy_that_refuses_our_write_is_named_and_heals(scene: Scene) {
-    let client = scene.world.client.clone();
-    let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
-    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client);
     let name = scene.namespace.clone();
-    let policy = json!({"metadata": {"name": name}, "spec": {
+    let policy = json!({
         "failurePolicy": "Fail",
         "matchConstraints": {"resourceRules": [
             {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["services"]}]},
-        "validations": [{"expression": "false", "message": "no Services here", "reason": "Forbidden"}]}});
-    let binding = json!({"metadata": {"name": name}, "spec": {
-        "policyName": name, "validationActions": ["Deny"],
-        "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}}});
-    let post = PostParams::default();
-    policies
-        .create(&post, &serde_json::from_value(policy).unwrap())
-        .await
-        .unwrap();
-    bindings
-        .create(&post, &serde_json::from_value(binding).unwrap())
-        .await
-        .unwrap();
-    let dry = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
-    let probe: Service =
-        serde_json::from_value(json!({"metadata": {"name": "probe"}, "spec": {"ports": [{"port": 1}]}}))
-            .unwrap();
-    eventually("the policy in force", || async {
-        match scene.api::<Service>().create(&dry, &probe).await {
-            Ok(_) => Err("a Service would be made".to_owned()),
-            Err(_) => Ok(()),
-        }
-    })
-    .await;
+        "validations": [{"expression": "false", "message": "no Services here", "reason": "Forbidden"}]});
+    let bound = json!({"validationActions": ["Deny"]});
+    let policy = Policy::make(&scene, "ValidatingAdmissionPolicy", policy, bound).await;
+    let probe = json!({"metadata": {"name": "probe"}, "spec": {"ports": [{"port": 1}]}});
+    policy.refuses::<Service>(&scene, probe, "no Services here").await;
     scene.apply("orders", json!({})).await;
     let stalled = scene.condition("orders", "Stalled", "True", "ApiRefused").await;
     for part in ["create Service orders-db", "no Services here", name.as_str()] {
@@ -253,8 +226,7 @@ pub async fn a_policy_that_refuses_our_write_is_named_and_heals(scene: Scene) {
     }
     event(&scene, "orders", "ApiRefused").await;
     soon(&scene, "ApiRefused").await;
-    bindings.delete(&name, &DeleteParams::default()).await.unwrap();
-    policies.delete(&name, &DeleteParams::default()).await.unwrap();
+    policy.remove().await;
     healed(&scene).await;
 }
 

@@ -17,3 +17,4 @@ mod rollout;
 mod rotation;
 mod sketch;
 mod teardown;
+mod walks;

@@ -23,7 +23,7 @@ macro_rules! laws {
     ($($name:ident),* $(,)?) => { [$(Law { name: stringify!($name), holds: $name }),*] };
 }
 
-const LAWS: [Law; 15] = laws![
+const LAWS: [Law; 16] = laws![
     nothing_is_deleted_but_at_the_deletion_of_a_claim_whose_policy_is_delete,
     what_was_not_observed_is_created_and_the_rest_is_written_by_its_uid_if_it_is_ours,
     what_was_not_read_is_not_written,
@@ -35,6 +35,7 @@ const LAWS: [Law; 15] = laws![
     the_pod_template_changes_only_when_that_was_asked_for_or_nothing_runs,
     a_pod_is_replaced_only_when_that_was_asked_for_and_by_what_was_asked_for,
     no_pod_that_is_from_the_newest_template_is_replaced,
+    what_is_started_anew_has_its_configuration,
     a_claim_that_goes_is_paused_refused_or_gone_gets_nothing,
     a_claim_is_let_go_only_when_all_of_its_data_is,
     a_password_that_is_unreadable_or_in_use_is_not_changed,
@@ -266,6 +267,16 @@ fn no_pod_that_is_from_the_newest_template_is_replaced(cluster: &Cluster, pass: 
         .pod(&cluster.id)
         .and_then(|(_, it)| it.revision.clone());
     !replaces_a_pod(pass) || of.is_none() || of != newest
+}
+
+fn what_is_started_anew_has_its_configuration(cluster: &Cluster, pass: &Pass) -> bool {
+    let (Ok(claim), Some((_, live))) = (&pass.resolved, pass.observed.workload(&cluster.id)) else {
+        return true;
+    };
+    let asked = live.asked != Some(cluster.desired(claim, &pass.observed).asked);
+    let starts = written(pass, Slot::StatefulSet).is_some() && (asked || live.stopped);
+    let configured = written(pass, Slot::Config).is_none() || created(pass, Slot::Config);
+    configured || !(starts || replaces_a_pod(pass))
 }
 
 fn a_claim_that_goes_is_paused_refused_or_gone_gets_nothing(cluster: &Cluster, pass: &Pass) -> bool {
