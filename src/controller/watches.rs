@@ -24,9 +24,8 @@ use crate::observe::live::{Live, LiveClaim, Watched};
 use crate::observe::reduce::Seen;
 use crate::render::Kind;
 
-/// Objects in one answer of a list. Of a long list no more is in memory at once, as text and decoded; ten lists run side
-/// by side when the operator starts, and what they needed stays with the process.
-const PAGE: u32 = 25;
+/// Objects in one answer of a list. Of a long list no more is in memory at once, decoded and not.
+const PAGE: u32 = 100;
 
 /// Claims to look at.
 pub(super) type Trigger = UnboundedSender<ObjectRef<DatabaseClaim>>;
