@@ -75,7 +75,12 @@ pub(super) fn credentials(
         now,
         overlap: context.overlap,
     };
-    let turn = plan::turn(&rotation, &current);
+    // What is paused is left as it is.
+    let turn = if claim.paused {
+        Turn::Keep
+    } else {
+        plan::turn(&rotation, &current)
+    };
     if turn != Turn::Keep {
         tracing::info!(?turn, generation = current.generation, "rotating credentials");
     }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::packed::Packed;
 use super::reduce::Seen;
-use crate::plan::observed::{Detail, Pod, Volume};
+use crate::plan::observed::{Detail, Pod, Volume, Workload};
 use crate::render::Kind;
 
 /// Namespace and name of a claim.
@@ -56,11 +56,14 @@ impl Cache {
         };
         let known = objects.get(place)?.seen(&key.0, &key.1);
         if known.uid == seen.uid && !newer(&seen.resource_version, &known.resource_version) {
-            if known.resource_version == seen.resource_version {
-                // The answer to a write holds metadata only; the watch has the rest.
-                objects.get_mut(place)?.set_detail(seen.detail);
+            if known.resource_version != seen.resource_version {
+                return None;
             }
-            return None;
+            // The answer to a write holds metadata only; the watch has the rest. That is news where the write changed
+            // nothing: then this is a version of somebody else's making.
+            let news = known.detail != seen.detail;
+            objects.get_mut(place)?.set_detail(seen.detail);
+            return news.then_some(key);
         }
         let same = Seen {
             resource_version: seen.resource_version.clone(),
@@ -111,7 +114,8 @@ impl Cache {
         let Some(known) = objects.get(place).map(|it| it.seen(&key.0, &key.1)) else {
             return;
         };
-        if known.uid != seen.uid || !newer(&known.resource_version, &seen.resource_version) {
+        // A version that the watch has shown already is known in more detail than the answer tells.
+        if known.uid != seen.uid || newer(&seen.resource_version, &known.resource_version) {
             seen.detail = merge(known.detail, seen.detail);
             replace(objects, place, seen);
         }
@@ -214,6 +218,10 @@ fn merge(known: Detail, answer: Detail) -> Detail {
             identity: answer.identity,
             ..*known
         })),
+        (Detail::StatefulSet(known), Detail::StatefulSet(answer)) => Detail::StatefulSet(Workload {
+            revision: known.revision,
+            ..answer
+        }),
         (Detail::Pod(known), Detail::Pod(answer)) => Detail::Pod(Box::new(Pod {
             restart_hash: answer.restart_hash,
             wanted: answer.wanted,
@@ -265,6 +273,31 @@ mod tests {
             Some(key()),
             "somebody's edit"
         );
+    }
+
+    #[test]
+    fn what_the_answer_to_a_write_did_not_tell_is_news_when_the_watch_does() {
+        let cache = Cache::default();
+        let set = |version, taken_up, revision: Option<&str>| Seen {
+            kind: Kind::StatefulSet,
+            detail: Detail::StatefulSet(Workload {
+                taken_up,
+                revision: revision.map(str::to_owned),
+                ..Workload::default()
+            }),
+            ..seen(version)
+        };
+        cache.upsert(set("10", true, Some("former")));
+        cache.written(set("11", false, None));
+        assert_eq!(cache.upsert(set("11", false, Some("former"))), None, "the echo");
+        // Written once more, since the first answer was lost: that changed nothing, and its version is that of the
+        // controller's status.
+        cache.written(set("12", false, None));
+        let taken_up = set("12", true, Some("newest"));
+        assert_eq!(cache.upsert(taken_up.clone()), Some(key()));
+        // The same answer, later than the watch.
+        cache.written(set("12", false, None));
+        assert_eq!(cache.of(&key()), vec![taken_up]);
     }
 
     #[test]
