@@ -43,7 +43,8 @@ impl Seen {
         let written = claim.status.as_ref().filter(|it| it.is_written());
         let status = remembered.newest_status(&resource_version, written);
         let released = remembered.released;
-        let rotation_open = status::rotation_waits(renewal::asked(claim).as_deref(), status.as_ref());
+        let rotation = status.as_ref().and_then(|it| it.rotation.as_ref());
+        let rotation_open = status::rotation_waits(renewal::asked(claim).as_deref(), rotation);
         let (resource_version, mut finalizers) = match remembered.answered {
             Some((version, finalizers)) if newer(&version, &resource_version) => (version, finalizers),
             _ => (resource_version, meta.finalizers.clone().unwrap_or_default()),

@@ -54,6 +54,26 @@ pub fn config_files(
     BTreeMap::from([("my.cnf", server(memory, parameters, plaintext))])
 }
 
+/// Settings that no size changes.
+const FIXED: [(&str, &str); 12] = [
+    // Durability is not a setting.
+    ("innodb_flush_log_at_trx_commit", "1"),
+    ("sync_binlog", "1"),
+    ("innodb_doublewrite", "ON"),
+    ("innodb_checksum_algorithm", "crc32"),
+    // Decided once, so that replicas and change streams can come later without a new database.
+    ("server_id", "1"),
+    ("gtid_mode", "ON"),
+    ("enforce_gtid_consistency", "ON"),
+    // Nobody limits the binary log by size; a day of it is what a volume of these sizes can bear.
+    ("binlog_expire_logs_seconds", "86400"),
+    ("max_binlog_size", "100M"),
+    // With row events a function cannot make replicas differ; without it an owner cannot create triggers.
+    ("log_bin_trust_function_creators", "ON"),
+    ("character_set_server", "utf8mb4"),
+    ("collation_server", "utf8mb4_0900_ai_ci"),
+];
+
 fn server(memory: Bytes, parameters: &BTreeMap<String, String>, plaintext: bool) -> String {
     let mib = memory.0 / Bytes::MIB;
     let pool = mib.saturating_sub(BASE) * 2 / 3;
@@ -89,22 +109,9 @@ fn server(memory: Bytes, parameters: &BTreeMap<String, String>, plaintext: bool)
     set("key_buffer_size", "1M");
     set("table_open_cache", &(mib * 2).clamp(800, 4000).to_string());
     set("performance_schema", if mib < ROOMY { "OFF" } else { "ON" });
-    // Durability is not a setting.
-    set("innodb_flush_log_at_trx_commit", "1");
-    set("sync_binlog", "1");
-    set("innodb_doublewrite", "ON");
-    set("innodb_checksum_algorithm", "crc32");
-    // Decided once, so that replicas and change streams can come later without a new database.
-    set("server_id", "1");
-    set("gtid_mode", "ON");
-    set("enforce_gtid_consistency", "ON");
-    // Nobody limits the binary log by size; a day of it is what a volume of these sizes can bear.
-    set("binlog_expire_logs_seconds", "86400");
-    set("max_binlog_size", "100M");
-    // With row events a function cannot make replicas differ; without it an owner cannot create triggers.
-    set("log_bin_trust_function_creators", "ON");
-    set("character_set_server", "utf8mb4");
-    set("collation_server", "utf8mb4_0900_ai_ci");
+    for (key, value) in FIXED {
+        set(key, value);
+    }
     // The socket counts as secure.
     set("require_secure_transport", if plaintext { "OFF" } else { "ON" });
     set("tls_version", "TLSv1.2,TLSv1.3");

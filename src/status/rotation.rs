@@ -7,10 +7,9 @@ use crate::api::v1::{DatabaseClaimStatus, RotationStatus};
 use crate::claim::Claim;
 use crate::plan::observed::{Observed, SecretState};
 
-/// Whether a rotation is asked for that a status does not know as done.
-pub fn rotation_waits(asked: Option<&str>, status: Option<&DatabaseClaimStatus>) -> bool {
-    let done = status.and_then(|it| it.rotation.as_ref()?.done.as_deref());
-    asked.is_some() && asked != done
+/// Whether a rotation is asked for that is not known as done.
+pub fn rotation_waits(asked: Option<&str>, known: Option<&RotationStatus>) -> bool {
+    asked.is_some() && asked != known.and_then(|it| it.done.as_deref())
 }
 
 /// What is known of rotations: by the admin Secret where it was read, else as before. One is done when the end of
@@ -37,11 +36,8 @@ pub(super) fn known(observed: &Observed, before: Option<&DatabaseClaimStatus>) -
 /// The condition CredentialsReady where nothing stands in the way. Credentials that are being replaced are valid.
 pub(super) fn credentials(claim: &Claim, observed: &Observed, moment: Moment<'_>) -> Verdict {
     let verdict = diagnosis::credentials(claim, observed);
-    let status = DatabaseClaimStatus {
-        rotation: known(observed, moment.before),
-        ..DatabaseClaimStatus::default()
-    };
-    if !verdict.is_true || !rotation_waits(claim.rotation.as_deref(), Some(&status)) {
+    let known = known(observed, moment.before);
+    if !verdict.is_true || !rotation_waits(claim.rotation.as_deref(), known.as_ref()) {
         return verdict;
     }
     let secret = claim.id.app_secret();
