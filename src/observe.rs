@@ -12,8 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use http::Request;
 use jiff::Timestamp;
-use k8s_openapi::List;
-use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Secret};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use serde::de::DeserializeOwned;
@@ -25,10 +24,9 @@ use crate::api::wire::{Meta, MetaOnly};
 use crate::api::{API_VERSION, manager};
 use crate::certificate::Keys;
 use crate::claim::ClaimId;
-use crate::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState, Warning};
+use crate::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState};
 use crate::render::{Kind, Slot};
 use cache::Cache;
-use events::Known as Looked;
 use reduce::Seen;
 
 /// Reading failed.
@@ -192,28 +190,6 @@ impl Observer {
         Ok(())
     }
 
-    /// Newest warning about the object that holds the claim up. A claim goes on without it, so that failing to
-    /// read it is not an error.
-    async fn warning(&self, id: &ClaimId, observed: &Observed) -> Option<Warning> {
-        let child = events::subject(id, observed)?;
-        if let Looked::Recently(warning) = self.looks.known(&id.uid, &child.uid) {
-            return warning;
-        }
-        let url = format!(
-            "/api/v1/namespaces/{}/events?fieldSelector=involvedObject.uid%3D{}&limit={EVENTS}",
-            id.namespace, child.uid
-        );
-        let warning = match self.get::<List<Event>>(&url, "application/json").await {
-            Ok(found) => found.and_then(|list| events::newest(child, &list.items)),
-            Err(error) => {
-                tracing::warn!(%error, object = child.name, "cannot read Events");
-                None
-            }
-        };
-        self.looks.remember(&id.uid, &child.uid, warning.clone());
-        warning
-    }
-
     /// The claim as the API server has it now, by a quorum read: what survives deletion is made only for a
     /// claim that is still there.
     ///
@@ -346,8 +322,6 @@ impl Observer {
     }
 }
 
-/// Most Events of one object that are read; an object has a handful.
-const EVENTS: u32 = 100;
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 fn read(kind: &'static str, name: &str) -> impl FnOnce(kube::Error) -> Error {

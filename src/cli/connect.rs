@@ -20,6 +20,9 @@ use crate::telemetry::requests::Requests;
 const CONNECT: Duration = Duration::from_secs(10);
 /// For the kernel to take what is sent.
 const WRITE: Duration = Duration::from_secs(30);
+/// What a connection reads ahead, in bytes. By default it is 400 KiB, which every watch that began with a long list
+/// would keep.
+const READ_AHEAD: usize = 32 * 1024;
 
 /// Where the API server is and who asks.
 pub(super) struct Server {
@@ -54,7 +57,9 @@ impl Server {
         let mut connector = TimeoutConnector::new(https.context(wrong)?);
         connector.set_connect_timeout(Some(CONNECT));
         connector.set_write_timeout(Some(WRITE));
-        let client: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new()).build(connector);
+        let client: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new())
+            .http1_max_buf_size(READ_AHEAD)
+            .build(connector);
         let service = ServiceBuilder::new()
             .layer(config.base_uri_layer())
             .option_layer(config.auth_layer().context(wrong)?)

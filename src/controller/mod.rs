@@ -81,6 +81,7 @@ pub struct Context {
     /// How long rotated credentials stay valid.
     overlap: Duration,
     pass_timeout: Duration,
+    concurrency: u16,
 }
 
 impl Context {
@@ -104,6 +105,7 @@ impl Context {
             lifetimes: config.lifetimes,
             overlap: config.overlap,
             pass_timeout: config.pass_timeout,
+            concurrency: config.concurrency,
         }
     }
 
@@ -155,6 +157,11 @@ impl Context {
         let letters = fair.filter_map(|byte| ALPHABET.get(byte % ALPHABET.len()));
         let password: String = letters.take(LENGTH).map(|it| char::from(*it)).collect();
         (password.len() == LENGTH).then_some(password)
+    }
+
+    /// Whether more claims wait than can be worked on side by side.
+    fn is_busy(&self) -> bool {
+        self.metrics.waiting() > self.concurrency.into()
     }
 
     /// A claim as its watch has shown it last, which may be newer than what the queue has handed out.
@@ -212,7 +219,8 @@ pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: Ca
         tracing::info!("watches are complete; claims are taken up");
         let claims = watches::claims(&client, config.namespace.as_deref(), context.clone(), writer);
         // What people ask for is looked at at once.
-        let queue = futures::stream::select(claims, gather::gathered(triggered, gather::MOMENT))
+        let moment = || gather::moment(context.is_busy());
+        let queue = futures::stream::select(claims, gather::gathered(triggered, moment))
             .inspect(|claim| metrics.queued(claim.namespace.as_deref().unwrap_or_default(), &claim.name))
             .map(Ok::<_, Infallible>)
             .take_until(stop.clone().cancelled_owned());

@@ -87,7 +87,7 @@ async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Er
     }
     let moment = seen.moment(&refusals, context);
     let status = describe(resolved.as_ref(), &seen, &observed, &plan, moment);
-    let postponed = seen.postponed(&status);
+    let postponed = seen.postponed(&status, context);
     let renewal = renewal::left(&id, &observed, seen.rotation_open, moment.now);
     let due = postponed.into_iter().chain(renewal).min();
     let next = next(&id, &plan, due, &status, moment);

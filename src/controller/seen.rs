@@ -76,8 +76,8 @@ impl Seen {
     }
 
     /// How long a status waits that only names the next step of a start.
-    pub(super) fn postponed(&self, status: &DatabaseClaimStatus) -> Option<Duration> {
-        status::postponed(self.status.as_ref()?, status, self.status_age?)
+    pub(super) fn postponed(&self, status: &DatabaseClaimStatus, context: &Context) -> Option<Duration> {
+        status::postponed(self.status.as_ref()?, status, self.status_age?, context.is_busy())
     }
 
     /// Whether it has not been ready for longer than a start takes.

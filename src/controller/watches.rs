@@ -19,9 +19,8 @@ use tokio_util::task::TaskTracker;
 use super::Context;
 use crate::api::label;
 use crate::api::v1::DatabaseClaim;
-use crate::observe::cache::ClaimKey;
+use crate::observe::cache::{ClaimKey, Listed};
 use crate::observe::live::{Live, LiveClaim, Watched};
-use crate::observe::reduce::Seen;
 use crate::render::Kind;
 
 /// Objects in one answer of a list. Of a long list no more is in memory at once, decoded and not.
@@ -67,7 +66,7 @@ impl Watches {
         let mut feed = Feed {
             kind: K::KIND,
             watches: self.clone(),
-            list: Vec::new(),
+            listed: Listed::default(),
             complete: false,
         };
         let stop = self.stop.clone();
@@ -89,7 +88,7 @@ impl Watches {
 struct Feed {
     kind: Kind,
     watches: Watches,
-    list: Vec<Seen>,
+    listed: Listed,
     complete: bool,
 }
 
@@ -97,10 +96,14 @@ impl Feed {
     fn take<K: Watched>(&mut self, event: Event<Live<K>>) {
         let cache = &self.watches.context.observer.cache;
         match event {
-            Event::Init => self.list.clear(),
-            Event::InitApply(object) => self.list.extend(object.reduce()),
+            Event::Init => self.listed = Listed::default(),
+            Event::InitApply(object) => {
+                let seen = object.reduce().inspect(|seen| self.listed.name(seen));
+                let changed = seen.and_then(|seen| cache.upsert(seen));
+                self.look_at(changed);
+            }
             Event::InitDone => {
-                let changed = cache.replace(self.kind, std::mem::take(&mut self.list));
+                let changed = cache.complete(self.kind, &std::mem::take(&mut self.listed));
                 self.look_at(changed);
                 if !std::mem::replace(&mut self.complete, true) {
                     self.watches.context.synced.send_modify(|count| *count += 1);

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::packed::Packed;
+use super::packed::{Packed, Text};
 use super::reduce::Seen;
 use crate::plan::observed::{Detail, Pod, Volume, Workload};
 use crate::render::Kind;
@@ -151,23 +151,27 @@ impl Cache {
         Some(key)
     }
 
-    /// Takes in a complete list of one kind: what is not in it is gone. Returns the claims that changed.
-    pub fn replace(&self, kind: Kind, all: Vec<Seen>) -> HashSet<ClaimKey> {
-        let uids: HashSet<&str> = all.iter().map(|seen| seen.uid.as_str()).collect();
+    /// Takes in that the list of one kind is complete: what was not in it is gone. Returns the claims that changed.
+    pub fn complete(&self, kind: Kind, listed: &Listed) -> HashSet<ClaimKey> {
         let mut gone = Vec::new();
         for (key, objects) in &self.lock().claims {
-            let uid = objects.iter().filter(|it| it.kind == kind).map(Packed::uid);
-            gone.extend(
-                uid.filter(|uid| !uids.contains(uid.as_str()))
-                    .map(|uid| (key.clone(), uid)),
-            );
+            let unlisted = |it: &&Packed| it.kind == kind && !listed.0.contains(&it.uid);
+            gone.extend(objects.iter().filter(unlisted).map(|it| (key.clone(), it.uid())));
         }
         let gone = gone.into_iter();
-        let mut changed: HashSet<ClaimKey> = gone
-            .filter_map(|(key, uid)| self.forget(key, kind, &uid))
-            .collect();
-        changed.extend(all.into_iter().filter_map(|seen| self.upsert(seen)));
-        changed
+        gone.filter_map(|(key, uid)| self.forget(key, kind, &uid))
+            .collect()
+    }
+}
+
+/// What a list has named so far. Each of its objects is taken in as it comes, so that none waits for all others.
+#[derive(Debug, Default)]
+pub struct Listed(HashSet<Text>);
+
+impl Listed {
+    /// Notes an object.
+    pub fn name(&mut self, seen: &Seen) {
+        self.0.insert(seen.uid.as_str().into());
     }
 }
 
@@ -338,8 +342,16 @@ mod tests {
     fn a_complete_list_removes_what_is_not_in_it() {
         let cache = Cache::default();
         cache.upsert(seen("10"));
-        assert_eq!(cache.replace(Kind::Pod, vec![]), HashSet::new(), "another kind");
-        assert_eq!(cache.replace(Kind::Service, vec![]), HashSet::from([key()]));
+        let nothing = Listed::default();
+        let mut listed = Listed::default();
+        listed.name(&seen("10"));
+        assert_eq!(cache.complete(Kind::Service, &listed), HashSet::new());
+        assert_eq!(
+            cache.complete(Kind::Pod, &nothing),
+            HashSet::new(),
+            "another kind"
+        );
+        assert_eq!(cache.complete(Kind::Service, &nothing), HashSet::from([key()]));
         assert_eq!(cache.of(&key()), vec![]);
     }
 

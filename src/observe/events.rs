@@ -1,13 +1,18 @@
 //! What controllers and the kubelet say about the one object that holds a claim up: one list of that object's
-//! Events, not a watch, and not again before a pause is over.
+//! Events, not a watch, and not again before a pause is over. Where many claims of a namespace are held up at once,
+//! one look at the whole namespace says which of them are worth their own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::api::core::v1::{Event, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
+use super::Observer;
 use crate::claim::ClaimId;
 use crate::plan::observed::{Child, Observed, Pod, Warning};
 use crate::render::{Kind, Slot};
@@ -16,6 +21,11 @@ use crate::render::{Kind, Slot};
 const PAUSE: Duration = Duration::from_secs(60);
 /// Pause after none was found: it may still come.
 const SHORT_PAUSE: Duration = Duration::from_secs(15);
+/// So many looks within [`FRESH`] are a crowd. API servers keep Events out of their watch caches and go through all of
+/// a namespace for each list, so that a thousand claims that start at once would cost more than their creation.
+const CROWD: usize = 4;
+/// For so long one look at a namespace serves all its claims.
+const FRESH: Duration = Duration::from_secs(5);
 /// When what was read is forgotten.
 const STALE: Duration = Duration::from_secs(600);
 /// Newer than a warning, these say that it is over.
@@ -28,10 +38,41 @@ const CURES: [&str; 4] = [
 /// Known from the Pod's own status, in better words; or not about its start.
 const KNOWN: [&str; 4] = ["FailedScheduling", "BackOff", "Failed", "Unhealthy"];
 
-/// What was read lately, by the UID of the claim.
+/// Field selectors of what [`newest`] takes for a warning.
+const WARNINGS: [&str; 2] = ["type%3DWarning", "reason%3DFailedBinding"];
+/// Events in one answer. One object has a handful.
+const PAGE: u32 = 100;
+
+/// What was read lately.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
+    /// By the UID of the claim.
     looks: Mutex<HashMap<String, Look>>,
+    /// By namespace. Held while a namespace is looked at, so that one look serves all who wait for it.
+    warned: tokio::sync::Mutex<HashMap<String, Warned>>,
+}
+
+/// The objects of a namespace about which there is a warning, over or not.
+#[derive(Debug)]
+struct Warned {
+    at: Instant,
+    uids: HashSet<String>,
+}
+
+/// A part of a list.
+#[derive(Debug, Deserialize)]
+struct Page<T> {
+    #[serde(default)]
+    metadata: ListMeta,
+    #[serde(default = "Vec::new")]
+    items: Vec<T>,
+}
+
+/// An Event, as far as it says what it is about.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct About {
+    involved_object: ObjectReference,
 }
 
 #[derive(Clone, Debug)]
@@ -43,7 +84,7 @@ struct Look {
 
 /// Whether to ask the API server.
 #[derive(Debug, PartialEq)]
-pub(super) enum Known {
+enum Known {
     /// Asked lately; this was found.
     Recently(Option<Warning>),
     /// Ask.
@@ -52,7 +93,7 @@ pub(super) enum Known {
 
 impl Looks {
     /// What is known of the Events of `subject`.
-    pub(super) fn known(&self, claim: &str, subject: &str) -> Known {
+    fn known(&self, claim: &str, subject: &str) -> Known {
         let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = looks.get(claim).filter(|look| {
             let pause = if look.warning.is_some() {
@@ -65,8 +106,15 @@ impl Looks {
         recent.map_or(Known::No, |look| Known::Recently(look.warning.clone()))
     }
 
+    /// Whether so many were looked at just now that the next ones are better looked at together.
+    fn is_crowded(&self) -> bool {
+        let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = looks.values().filter(|look| look.at.elapsed() < FRESH);
+        recent.take(CROWD).count() == CROWD
+    }
+
     /// Remembers what was found.
-    pub(super) fn remember(&self, claim: &str, subject: &str, warning: Option<Warning>) {
+    fn remember(&self, claim: &str, subject: &str, warning: Option<Warning>) {
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         looks.retain(|_, look| look.at.elapsed() < STALE);
         let look = Look {
@@ -78,8 +126,77 @@ impl Looks {
     }
 }
 
+impl Observer {
+    /// Newest warning about the object that holds the claim up. A claim goes on without it, so that failing to
+    /// read it is not an error.
+    pub(super) async fn warning(&self, id: &ClaimId, observed: &Observed) -> Option<Warning> {
+        let child = subject(id, observed)?;
+        if let Known::Recently(warning) = self.looks.known(&id.uid, &child.uid) {
+            return warning;
+        }
+        let warning = self.newest_warning(&id.namespace, child).await;
+        let warning = warning.unwrap_or_else(|error| {
+            tracing::warn!(%error, object = child.name, "cannot read Events");
+            None
+        });
+        self.looks.remember(&id.uid, &child.uid, warning.clone());
+        warning
+    }
+
+    async fn newest_warning(&self, namespace: &str, child: &Child) -> Result<Option<Warning>, kube::Error> {
+        if self.looks.is_crowded() && !self.is_warned(namespace, &child.uid).await? {
+            return Ok(None);
+        }
+        let about = format!("involvedObject.uid%3D{}", child.uid);
+        let found = self.events(namespace, &about, None).await?;
+        Ok(newest(child, &found.items))
+    }
+
+    /// Whether there is any warning about an object, by one look for all of its namespace.
+    async fn is_warned(&self, namespace: &str, uid: &str) -> Result<bool, kube::Error> {
+        let mut warned = self.looks.warned.lock().await;
+        warned.retain(|_, it| it.at.elapsed() < FRESH);
+        if let Some(known) = warned.get(namespace) {
+            return Ok(known.uids.contains(uid));
+        }
+        let mut uids = HashSet::new();
+        for selector in WARNINGS {
+            let mut next = None;
+            loop {
+                let page: Page<About> = self.events(namespace, selector, next.as_deref()).await?;
+                uids.extend(page.items.into_iter().filter_map(|it| it.involved_object.uid));
+                next = page.metadata.continue_.filter(|it| !it.is_empty());
+                if next.is_none() {
+                    break;
+                }
+            }
+        }
+        let is_warned = uids.contains(uid);
+        let at = Instant::now();
+        warned.insert(namespace.to_owned(), Warned { at, uids });
+        Ok(is_warned)
+    }
+
+    async fn events<T: DeserializeOwned>(
+        &self,
+        namespace: &str,
+        selector: &str,
+        next: Option<&str>,
+    ) -> Result<Page<T>, kube::Error> {
+        let next = next.map(|it| format!("&continue={it}")).unwrap_or_default();
+        let url =
+            format!("/api/v1/namespaces/{namespace}/events?fieldSelector={selector}&limit={PAGE}{next}");
+        let page = self.get(&url, "application/json").await?;
+        // A namespace that is gone has none.
+        Ok(page.unwrap_or(Page {
+            metadata: ListMeta::default(),
+            items: Vec::new(),
+        }))
+    }
+}
+
 /// The object whose Events may say why the claim is not ready; none where its own status says it.
-pub(super) fn subject<'a>(id: &ClaimId, observed: &'a Observed) -> Option<&'a Child> {
+fn subject<'a>(id: &ClaimId, observed: &'a Observed) -> Option<&'a Child> {
     let unbound = || {
         let (child, volume) = observed.volume(id)?;
         (!volume.bound).then_some(child)
@@ -108,7 +225,7 @@ pub(super) fn subject<'a>(id: &ClaimId, observed: &'a Observed) -> Option<&'a Ch
 }
 
 /// The newest warning about an object, unless it is over.
-pub(super) fn newest(child: &Child, events: &[Event]) -> Option<Warning> {
+fn newest(child: &Child, events: &[Event]) -> Option<Warning> {
     let mut events: Vec<_> = events.iter().map(|event| (seen(event), event)).collect();
     events.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     for (_, event) in events {
@@ -196,6 +313,18 @@ mod tests {
             newest(&volume, &[waiting, failed]).unwrap().reason,
             "FailedBinding"
         );
+    }
+
+    #[test]
+    fn a_few_looks_are_no_crowd() {
+        let looks = Looks::default();
+        for claim in ["a", "b", "c"] {
+            looks.remember(claim, "set", None);
+        }
+        looks.remember("a", "volume", None);
+        assert!(!looks.is_crowded(), "three claims");
+        looks.remember("d", "set", None);
+        assert!(looks.is_crowded());
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) struct Packed {
     labelled: bool,
     pub(super) deleting: bool,
     name: Box<str>,
-    uid: Text,
+    pub(super) uid: Text,
     resource_version: Text,
     applied: Option<Text>,
     fingerprint: u64,
@@ -26,8 +26,8 @@ pub(super) struct Packed {
 }
 
 /// A text that mostly is a number, a hash of 64 bits or a UUID. It says exactly what it was made from.
-#[derive(Debug, PartialEq, Eq)]
-enum Text {
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) enum Text {
     Number(u64),
     Hash([u8; 8]),
     Uuid([u8; 16]),

@@ -88,6 +88,11 @@ impl Metrics {
         lock(&self.passes).waiting.remove(&claim);
     }
 
+    /// Claims that were named and whose pass has not begun.
+    pub fn waiting(&self) -> usize {
+        lock(&self.passes).waiting.len()
+    }
+
     /// A pass begins; it counts as under way until the guard goes, also by a panic.
     pub fn begin(&self) -> Running<'_> {
         self.in_progress.fetch_add(1, Ordering::Relaxed);

@@ -9,6 +9,7 @@
 )]
 
 mod cluster;
+mod crowd;
 mod deletion;
 mod exposition;
 mod faults;
@@ -118,6 +119,7 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         shutdown::sigterm_in_the_middle_of_work_finishes_what_runs_and_releases_the_lease,
         grants::what_is_granted_is_what_is_used,
         walks::a_claim_ends_where_a_fresh_one_with_its_spec_begins,
+        crowd::claims_that_are_held_up_together_are_looked_at_together,
         rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
     ];
     trials.extend(scenarios::ALL.iter().map(|scenario| {
