@@ -12,10 +12,11 @@ mod watches;
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{FutureExt, StreamExt};
 use kube::runtime::controller::{self, Action};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{applier, reflector};
@@ -72,6 +73,8 @@ pub struct Context {
     pub synced: tokio::sync::watch::Sender<usize>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Whether claims are worked on. What is seen before is looked at with the first pass over each claim.
+    taken_up: AtomicBool,
     /// The claims as their watch shows them, once it runs.
     claims: OnceLock<Store<DatabaseClaim>>,
     /// Whether this process may work on claims.
@@ -100,6 +103,7 @@ impl Context {
             settings: config.settings.clone(),
             synced: tokio::sync::watch::Sender::new(0),
             metrics: Arc::default(),
+            taken_up: AtomicBool::new(false),
             claims: OnceLock::new(),
             leadership,
             lifetimes: config.lifetimes,
@@ -193,7 +197,7 @@ pub fn fence(leadership: &Leadership) -> Fence {
 /// Runs until `stop` is cancelled, then finishes what is under way.
 pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: CancellationToken) {
     let tracker = TaskTracker::new();
-    let (trigger, mut triggered) = futures::channel::mpsc::unbounded();
+    let (trigger, triggered) = futures::channel::mpsc::unbounded();
     let (store, writer) = reflector::store();
     // Set before only where a test runs one context twice.
     let _ = context.claims.set(store.clone());
@@ -214,9 +218,10 @@ pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: Ca
         complete = synced.wait_for(|count| *count == Watches::COUNT) => complete.is_ok(),
         () = stop.cancelled() => false,
     };
-    if complete && lead(&context.leadership, &mut triggered, &stop).await {
+    if complete && lead(&context.leadership, &stop).await {
         context.metrics.set_leader(true);
         tracing::info!("watches are complete; claims are taken up");
+        context.taken_up.store(true, Ordering::Relaxed);
         let claims = watches::claims(&client, config.namespace.as_deref(), context.clone(), writer);
         // What people ask for is looked at at once.
         let moment = || gather::moment(context.is_busy());
@@ -251,21 +256,11 @@ pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: Ca
     tracker.wait().await;
 }
 
-/// Waits for leadership; `false` when `stop` came first. The watches go on and keep the cache warm. What they
-/// want looked at is dropped: a leader begins with all claims.
-async fn lead(
-    leadership: &Leadership,
-    triggered: &mut (impl Stream<Item = ObjectRef<DatabaseClaim>> + Unpin),
-    stop: &CancellationToken,
-) -> bool {
-    let skim = async {
-        while triggered.next().await.is_some() {}
-        std::future::pending::<()>().await;
-    };
+/// Waits for leadership; `false` when `stop` came first. The watches go on and keep the cache warm.
+async fn lead(leadership: &Leadership, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = leadership.acquired() => true,
         () = stop.cancelled() => false,
-        () = skim => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The watches: they feed the cache and say which claim to look at. No Secret is ever listed or watched.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::channel::mpsc::UnboundedSender;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -24,7 +25,7 @@ use crate::observe::live::{Live, LiveClaim, Watched};
 use crate::render::Kind;
 
 /// Objects in one answer of a list. Of a long list no more is in memory at once, decoded and not.
-const PAGE: u32 = 100;
+const PAGE: u32 = 50;
 
 /// Claims to look at.
 pub(super) type Trigger = UnboundedSender<ObjectRef<DatabaseClaim>>;
@@ -41,23 +42,25 @@ pub(super) struct Watches {
 }
 
 impl Watches {
-    /// All of them. Each is complete when [`Context::synced`] has counted it.
+    /// All of them, one after the other: what a list needs for a moment would else be needed nine times, and an
+    /// allocator keeps the most that was ever needed. Each is complete when [`Context::synced`] has counted it.
     pub(super) fn start(&self) {
-        self.watch::<StatefulSet>();
-        self.watch::<PersistentVolumeClaim>();
-        self.watch::<Pod>();
-        self.watch::<EndpointSlice>();
-        self.watch::<ConfigMap>();
-        self.watch::<Service>();
-        self.watch::<ServiceAccount>();
-        self.watch::<Role>();
-        self.watch::<RoleBinding>();
+        self.watch::<StatefulSet>(0);
+        self.watch::<PersistentVolumeClaim>(1);
+        self.watch::<Pod>(2);
+        self.watch::<EndpointSlice>(3);
+        self.watch::<ConfigMap>(4);
+        self.watch::<Service>(5);
+        self.watch::<ServiceAccount>(6);
+        self.watch::<Role>(7);
+        self.watch::<RoleBinding>(8);
     }
 
     /// Number of watches that [`Self::start`] starts.
     pub(super) const COUNT: usize = 9;
 
-    fn watch<K: Watched>(&self) {
+    /// Begins when as many are complete as come before it.
+    fn watch<K: Watched>(&self, before: usize) {
         let api: Api<Live<K>> = api(&self.client, self.namespace.as_deref());
         let config = watcher::Config::default()
             .labels(&format!("{}={}", label::MANAGED_BY, label::MANAGER))
@@ -69,8 +72,12 @@ impl Watches {
             listed: Listed::default(),
             complete: false,
         };
-        let stop = self.stop.clone();
+        let (mut synced, stop) = (self.context.synced.subscribe(), self.stop.clone());
         self.tracker.spawn(async move {
+            let turn = async { synced.wait_for(|count| *count >= before).await.is_ok() };
+            if stop.run_until_cancelled(turn).await != Some(true) {
+                return;
+            }
             let mut events = std::pin::pin!(events.take_until(stop.cancelled_owned()));
             while let Some(event) = events.next().await {
                 match event {
@@ -121,6 +128,9 @@ impl Feed {
     }
 
     fn look_at(&self, changed: impl IntoIterator<Item = ClaimKey>) {
+        if !self.watches.context.taken_up.load(Ordering::Relaxed) {
+            return;
+        }
         for (namespace, name) in changed {
             // The receiver is gone only when the controller has stopped.
             let _ = self
