@@ -57,7 +57,7 @@ pub struct Ask<'a> {
     pub suspects: &'a [Slot],
     /// What is known of the Secrets.
     pub secrets: Known<'a>,
-    /// Whether the claim has not been ready for so long that Events are worth a look.
+    /// Whether the claim has not been ready, or its volume has not grown, for so long that Events are worth a look.
     pub in_trouble: bool,
     /// Time of the pass: the Secrets are read when a certificate is to be renewed.
     pub now: Timestamp,
@@ -195,7 +195,7 @@ impl Observer {
     /// Newest warning about the object that holds the claim up. A claim goes on without it, so that failing to
     /// read it is not an error.
     async fn warning(&self, id: &ClaimId, observed: &Observed) -> Option<Warning> {
-        let child = events::subject(id, observed)?;
+        let (child, waits) = events::subject(id, observed)?;
         if let Looked::Recently(warning) = self.looks.known(&id.uid, &child.uid) {
             return warning;
         }
@@ -204,7 +204,7 @@ impl Observer {
             id.namespace, child.uid
         );
         let warning = match self.get::<List<Event>>(&url, "application/json").await {
-            Ok(found) => found.and_then(|list| events::newest(child, &list.items)),
+            Ok(found) => found.and_then(|list| events::newest(child, waits, &list.items)),
             Err(error) => {
                 tracing::warn!(%error, object = child.name, "cannot read Events");
                 None

@@ -68,6 +68,7 @@ fn held_up(kind: Kind, message: &str) -> Observed {
         requested: None,
         capacity: None,
         storage_class: None,
+        growth: None,
     };
     let set = Detail::StatefulSet(Workload::default());
     Observed {

@@ -13,6 +13,7 @@ mod deletion;
 mod exposition;
 mod faults;
 mod grants;
+mod growth;
 mod lease;
 mod line;
 mod member;
@@ -117,6 +118,7 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         weather::a_pass_that_panics_disturbs_no_other_claim,
         shutdown::sigterm_in_the_middle_of_work_finishes_what_runs_and_releases_the_lease,
         grants::what_is_granted_is_what_is_used,
+        growth::a_growth_that_is_stuck_is_named_in_the_drivers_words_and_heals,
         walks::a_claim_ends_where_a_fresh_one_with_its_spec_begins,
         rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
     ];

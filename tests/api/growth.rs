@@ -1,0 +1,73 @@
+//! A volume that is to grow and does not.
+
+use dbclaim::api::v1::DatabaseClaim;
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim};
+use kube::api::ListParams;
+use serde_json::json;
+
+use crate::cluster::Suite;
+use crate::scene::{Scene, until};
+use crate::stage::{FULL_CLASS, NO_ROOM, ROOM};
+
+const VOLUME: &str = "orders-db-1";
+
+/// The words of a condition, if it says so.
+fn words(claim: &DatabaseClaim, type_: &str, status: &str, reason: &str) -> Option<String> {
+    let conditions = &claim.status.as_ref()?.conditions;
+    let found = conditions
+        .iter()
+        .find(|it| it.type_ == type_ && it.status == status && it.reason == reason);
+    found.map(|it| it.message.clone())
+}
+
+/// The driver's words, once; and it heals without a touch when there is room.
+pub async fn a_growth_that_is_stuck_is_named_in_the_drivers_words_and_heals(suite: &Suite) {
+    let scene = Scene::open(suite).await;
+    scene
+        .create(json!({"storageClassName": FULL_CLASS, "storage": "5Gi"}))
+        .await;
+    scene.ready().await.unwrap();
+    let pod = scene.objects().await.0["Pod orders-db-1-0"]["metadata"]["uid"].clone();
+    scene.change(json!({"spec": {"storage": "7Gi"}})).await;
+    let stuck = |claim: &DatabaseClaim| {
+        let said = words(claim, "StorageReady", "False", "ExpansionStuck");
+        said.is_some_and(|it| it.contains(NO_ROOM) && it.contains("kubectl describe pvc"))
+    };
+    scene.says("ExpansionStuck", stuck).await.unwrap();
+    scene.ready().await.unwrap();
+    until("one Event on the claim", async || {
+        let events = scene.api::<Event>().list(&ListParams::default()).await;
+        let events = events.map_err(|error| error.to_string())?.items;
+        let told = events
+            .iter()
+            .filter(|it| it.reason.as_deref() == Some("ExpansionStuck"));
+        let told = told.count();
+        if told == 1 { Ok(()) } else { Err(format!("{told}")) }
+    })
+    .await
+    .unwrap();
+    scene.rest().await.unwrap();
+    scene.plan.arm(None);
+    for turn in ["1", "2"] {
+        let touched = json!({"metadata": {"annotations": {"example.com/turn": turn}}});
+        scene.merge::<PersistentVolumeClaim>(VOLUME, touched).await;
+        scene.quiet().await.unwrap();
+    }
+    assert_eq!(scene.plan.points(), vec![], "nothing has changed");
+    let room = json!({"metadata": {"annotations": {ROOM: "yes"}}});
+    scene.merge::<PersistentVolumeClaim>(VOLUME, room).await;
+    let healed = |claim: &DatabaseClaim| {
+        words(claim, "StorageReady", "True", "Ready").is_some()
+            && words(claim, "Stalled", "False", "Idle").is_some()
+    };
+    scene.says("a volume that has grown", healed).await.unwrap();
+    let (raw, _) = scene.objects().await;
+    assert_eq!(
+        raw["PersistentVolumeClaim orders-db-1"]["status"]["capacity"]["storage"],
+        "7Gi"
+    );
+    assert_eq!(
+        raw["Pod orders-db-1-0"]["metadata"]["uid"], pod,
+        "nobody had to touch the Pod"
+    );
+}
