@@ -119,16 +119,21 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         shutdown::sigterm_in_the_middle_of_work_finishes_what_runs_and_releases_the_lease,
         grants::what_is_granted_is_what_is_used,
         growth::a_growth_that_is_stuck_is_named_in_the_drivers_words_and_heals,
+        growth::a_growth_that_is_refused_is_not_asked_for_at_every_pass,
         walks::a_claim_ends_where_a_fresh_one_with_its_spec_begins,
         rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
     ];
-    trials.extend(scenarios::ALL.iter().map(|scenario| {
+    trials.extend(line_trials(bench));
+    trials
+}
+
+fn line_trials(bench: Option<&Bench>) -> impl Iterator<Item = Trial> {
+    scenarios::ALL.iter().map(move |scenario| {
         let name = format!("line::every_fault_at_every_write::{}", scenario.name);
         trial(&name, bench.cloned(), move |suite| {
             Box::pin(async move { line::every_fault_at_every_write(&suite, scenario).await })
         })
-    }));
-    trials
+    })
 }
 
 type Future = futures::future::LocalBoxFuture<'static, ()>;

@@ -29,6 +29,8 @@ const NODE: &str = "stage";
 pub const CLASS: &str = "stage";
 /// A class whose volumes should grow and do not before they have the annotation [`ROOM`].
 pub const FULL_CLASS: &str = "stage-full";
+/// A class whose volumes cannot grow.
+pub const FIXED_CLASS: &str = "stage-fixed";
 /// Makes room for a volume of [`FULL_CLASS`].
 pub const ROOM: &str = "stage.invalid/room";
 /// What the driver says against it.
@@ -54,9 +56,9 @@ async fn set_up(client: Client) {
     let applied = nodes.patch(NODE, &apply, &Patch::Apply(&node)).await;
     applied.expect("a node can be made");
     let classes: Api<StorageClass> = Api::all(client.clone());
-    for name in [CLASS, FULL_CLASS] {
+    for name in [CLASS, FULL_CLASS, FIXED_CLASS] {
         let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name},
-            "provisioner": "stage.invalid/volumes", "allowVolumeExpansion": true});
+            "provisioner": "stage.invalid/volumes", "allowVolumeExpansion": name != FIXED_CLASS});
         let applied = classes.patch(name, &apply, &Patch::Apply(&class)).await;
         applied.expect("a class can be made");
     }
@@ -231,7 +233,7 @@ async fn play_volume(client: &Client, namespace: &str) -> Option<()> {
     let class = spec
         .storage_class_name
         .as_deref()
-        .filter(|it| [CLASS, FULL_CLASS].contains(it))?;
+        .filter(|it| [CLASS, FULL_CLASS, FIXED_CLASS].contains(it))?;
     let wanted = spec.resources?.requests?.remove("storage")?;
     let volumes: Api<PersistentVolume> = Api::all(client.clone());
     let Some(name) = spec.volume_name else {
