@@ -101,6 +101,8 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         deletion::a_claim_that_is_deleted_in_the_background_ends,
         deletion::a_claim_that_is_deleted_as_an_orphan_ends_and_the_same_claim_goes_on,
         deletion::a_retained_claim_that_is_created_again_has_its_data_and_password,
+        deletion::a_retained_volume_without_its_secrets_is_served_with_a_new_password,
+        deletion::a_volume_that_is_deleted_is_named_and_not_made_anew,
         deletion::a_claim_whose_spec_is_refused_ends,
         deletion::a_paused_claim_ends,
         deletion::a_claim_that_was_deleted_while_no_operator_ran_ends,
