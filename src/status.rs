@@ -9,7 +9,7 @@ mod rotation;
 mod shown;
 mod step;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::Duration;
 
