@@ -305,10 +305,10 @@ fn growing(status: &DatabaseClaimStatus, now: jiff::Timestamp) -> Option<Duratio
     failing(kind::STORAGE_READY, status, now).filter(|_| grows(status))
 }
 
-/// Whether the volume has not grown for longer than one takes that can.
-pub fn growth_lasts(moment: Moment<'_>) -> bool {
-    let lasts = moment.before.and_then(|before| growing(before, moment.now));
-    lasts.is_some_and(|lasts| lasts >= PATIENCE)
+/// For how long the volume has not grown, where that is longer than one takes that can.
+pub fn growth_lasts(moment: Moment<'_>) -> Option<Duration> {
+    let lasts = growing(moment.before?, moment.now);
+    lasts.filter(|lasts| *lasts >= PATIENCE)
 }
 
 /// Whether the database is stopped on purpose.

@@ -85,7 +85,8 @@ impl Seen {
         let down = |it: &DatabaseClaimStatus| !status::is_ready(it) && !status::is_hibernated(it);
         let not_ready = self.status.as_ref().is_some_and(down);
         let moment = self.moment(&[], context);
-        let lasts = (not_ready && status::patience(moment).is_zero()) || status::growth_lasts(moment);
+        let lasts =
+            (not_ready && status::patience(moment).is_zero()) || status::growth_lasts(moment).is_some();
         lasts && !self.deleting
     }
 

@@ -28,9 +28,6 @@ const CURES: [&str; 7] = [
     "FileSystemResizeRequired",
     "FileSystemResizeSuccessful",
 ];
-/// Said by Kubernetes' own controller of every volume that a driver grows; it tells something only where no driver
-/// has taken that up.
-const LEFT_TO_A_DRIVER: &str = "ExternalExpanding";
 /// Said by a driver's resizer, each time that it tries.
 const TAKEN_UP: &str = "Resizing";
 /// Known from the Pod's own status, in better words; or not about its start.
@@ -167,7 +164,7 @@ pub(super) fn newest(child: &Child, waits: Waits, events: &[Event]) -> Option<Wa
         if !warns || known || (waits == Waits::Growth && !warning.is_about_growth()) {
             continue;
         }
-        if reason != LEFT_TO_A_DRIVER {
+        if !warning.is_left_to_a_driver() {
             return Some(warning);
         }
         left.get_or_insert(warning);

@@ -45,6 +45,12 @@ impl Warning {
     pub fn is_about_growth(&self) -> bool {
         ["Resiz", "Expan"].iter().any(|it| self.reason.contains(it))
     }
+
+    /// Whether Kubernetes' own controller says that a driver has to enlarge the volume. It says so of every volume of
+    /// a driver; it tells something only where no driver has taken that up.
+    pub fn is_left_to_a_driver(&self) -> bool {
+        self.reason == "ExternalExpanding"
+    }
 }
 
 /// One object.

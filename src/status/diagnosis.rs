@@ -1,5 +1,7 @@
 //! Why a claim is not ready, in a sentence that a user can act on. Pure.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::refusal::because;
@@ -69,8 +71,11 @@ impl From<&Blocked> for Verdict {
     }
 }
 
-/// `growth_lasts`: whether the volume has not grown for so long that what is said against it counts.
-pub(super) fn storage(claim: &Claim, observed: &Observed, growth_lasts: bool) -> Verdict {
+/// For so long nobody need have heard of a driver that enlarges a volume.
+const SLOW_TO_BEGIN: Duration = Duration::from_secs(60);
+
+/// `growth_lasts`: for how long the volume has not grown, where that is so long that what is said against it counts.
+pub(super) fn storage(claim: &Claim, observed: &Observed, growth_lasts: Option<Duration>) -> Verdict {
     let name = Slot::Volume.name(&claim.id);
     let pending = |message| Verdict::bad(reason::VOLUME_PENDING, message);
     let Some((_, volume)) = observed.volume(&claim.id) else {
@@ -101,16 +106,18 @@ fn is_growing(claim: &Claim, volume: &Volume) -> bool {
 }
 
 /// The volume has less than is asked for; what its driver says counts only where that lasts, or will last.
-fn growing(claim: &Claim, observed: &Observed, volume: &Volume, lasts: bool) -> Option<Verdict> {
+fn growing(claim: &Claim, observed: &Observed, volume: &Volume, lasts: Option<Duration>) -> Option<Verdict> {
     let has = volume.capacity.filter(|_| is_growing(claim, volume))?;
     let (name, asked) = (Slot::Volume.name(&claim.id), claim.storage);
     let growth = volume.growth.as_deref();
     let own = growth.and_then(|it| it.failure.as_ref());
     let own = own.map(|(why, words)| (why, words.as_str()));
-    let event = observed.growth_warning();
+    let counts = |it: &&Warning| !it.is_left_to_a_driver() || lasts.is_some_and(|it| it >= SLOW_TO_BEGIN);
+    let event = observed.growth_warning().filter(counts);
     let event = event.map(|it| (&it.reason, it.message.as_str()));
     let failure = own.filter(|(_, words)| !words.is_empty()).or(event).or(own);
-    if let Some((why, words)) = failure.filter(|_| lasts || growth.is_some_and(|it| it.infeasible)) {
+    let counts = lasts.is_some() || growth.is_some_and(|it| it.infeasible);
+    if let Some((why, words)) = failure.filter(|_| counts) {
         let class = volume.storage_class.as_deref().unwrap_or_default();
         return Some(Verdict::bad(
             reason::EXPANSION_STUCK,

@@ -79,11 +79,30 @@ fn a_volume_that_does_not_grow_is_looked_at_every_15_to_60_seconds() {
         };
         (
             status::look_again(moment, &first).as_secs(),
-            status::growth_lasts(moment),
+            status::growth_lasts(moment).is_some(),
         )
     };
     assert_eq!(
         [1, 9, 10, 120, 900].map(after),
         [(15, false), (15, false), (15, true), (30, true), (60, true)]
+    );
+}
+
+#[test]
+fn a_driver_that_nobody_has_heard_of_has_a_minute_to_begin() {
+    let left = (
+        FAILED.0,
+        "ExternalExpanding",
+        "waiting for an external controller",
+    );
+    let cluster = growing(Growth::default(), Some(left));
+    let first = status_of(&cluster, None, at(0));
+    let reason = |second| {
+        let status = status_of(&cluster, Some(&first), at(second));
+        condition(&status, "StorageReady").reason.clone()
+    };
+    assert_eq!(
+        [15, 59, 60].map(reason),
+        ["VolumeResizing", "VolumeResizing", "ExpansionStuck"]
     );
 }
