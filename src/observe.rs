@@ -55,7 +55,7 @@ pub struct Ask<'a> {
     pub suspects: &'a [Slot],
     /// What is known of the Secrets.
     pub secrets: Known<'a>,
-    /// Whether the claim has not been ready for so long that Events are worth a look.
+    /// Whether the claim has not been ready, or its volume has not grown, for so long that Events are worth a look.
     pub in_trouble: bool,
     /// Time of the pass: the Secrets are read when a certificate is to be renewed.
     pub now: Timestamp,

@@ -9,7 +9,7 @@ mod rotation;
 mod shown;
 mod step;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::Duration;
 
@@ -176,12 +176,15 @@ impl Verdicts {
         let stalled = diagnosis::needs_a_human(plan, observed, claim)
             .or_else(|| refusal::needs_a_human(&ready.reason).then(|| ready.clone().turned()))
             .or_else(|| Some(moment.refusals.first()?.verdict().turned()));
+        let storage = says(kind::STORAGE_READY)
+            .or_else(|| refusal::volume(moment.refusals))
+            .unwrap_or_else(|| diagnosis::storage(claim, observed, growth_lasts(moment)));
+        let stuck = storage.reason == reason::EXPANSION_STUCK;
+        let stalled = stalled.or_else(|| stuck.then(|| storage.clone().turned()));
         Self {
             accepted: says(kind::ACCEPTED)
                 .unwrap_or_else(|| Verdict::good(reason::ACCEPTED, ACCEPTED.to_owned())),
-            storage: says(kind::STORAGE_READY)
-                .or_else(|| refusal::volume(moment.refusals))
-                .unwrap_or_else(|| diagnosis::storage(claim, observed)),
+            storage,
             credentials: says(kind::CREDENTIALS_READY)
                 .unwrap_or_else(|| rotation::credentials(claim, observed, moment)),
             update_pending: update_pending(claim, observed, plan),
@@ -278,6 +281,7 @@ pub fn look_again(moment: Moment<'_>, status: &DatabaseClaimStatus) -> Duration 
     }
     let lasts = failing(kind::READY, status, moment.now);
     let lasts = lasts.or_else(|| failing(kind::CREDENTIALS_READY, status, moment.now));
+    let lasts = lasts.or_else(|| growing(status, moment.now));
     (lasts.unwrap_or(LOOK_LATE * 4) / 4).clamp(LOOK_SOON, LOOK_LATE)
 }
 
@@ -287,6 +291,24 @@ pub fn is_settled(status: &DatabaseClaimStatus) -> bool {
     (is_ready(status) || is_hibernated(status))
         && trouble(status).is_none()
         && !status.conditions.iter().any(credentials)
+        && !grows(status)
+}
+
+fn grows(status: &DatabaseClaimStatus) -> bool {
+    let reasons = [reason::VOLUME_RESIZING, reason::EXPANSION_STUCK];
+    let mut conditions = status.conditions.iter();
+    conditions.any(|it| it.type_ == kind::STORAGE_READY && reasons.contains(&it.reason.as_str()))
+}
+
+/// For how long the volume has not had what is asked for.
+fn growing(status: &DatabaseClaimStatus, now: jiff::Timestamp) -> Option<Duration> {
+    failing(kind::STORAGE_READY, status, now).filter(|_| grows(status))
+}
+
+/// For how long the volume has not grown, where that is longer than one takes that can.
+pub fn growth_lasts(moment: Moment<'_>) -> Option<Duration> {
+    let lasts = growing(moment.before?, moment.now);
+    lasts.filter(|lasts| *lasts >= PATIENCE)
 }
 
 /// Whether the database is stopped on purpose.

@@ -106,6 +106,7 @@ fn detail(slot: Slot, uid: &str) -> Detail {
             requested: None,
             capacity: None,
             storage_class: Some("standard".into()),
+            growth: None,
         })),
         Slot::Report => Detail::Report(Some(Box::new(Report {
             v: FORMAT,

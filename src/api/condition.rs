@@ -46,6 +46,8 @@ pub mod reason {
     pub const VOLUME_FULL: &str = "VolumeFull";
     /// The volume's StorageClass does not let it grow.
     pub const EXPANSION_REFUSED: &str = "ExpansionRefused";
+    /// The volume does not grow: its driver fails, or there is none.
+    pub const EXPANSION_STUCK: &str = "ExpansionStuck";
     /// The volume is being enlarged.
     pub const VOLUME_RESIZING: &str = "VolumeResizing";
     /// Data is expected and the volume is empty or gone.

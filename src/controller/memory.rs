@@ -143,7 +143,8 @@ impl Memory {
     }
 }
 
-fn delay(class: Class, failures: u32) -> Duration {
+/// How long to wait after so many failures in a row.
+pub(super) fn delay(class: Class, failures: u32) -> Duration {
     let (_, first, longest) = BACKOFF
         .into_iter()
         .find(|(it, ..)| *it == class)

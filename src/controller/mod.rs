@@ -6,6 +6,7 @@ mod gather;
 pub mod memory;
 mod news;
 pub mod reconcile;
+mod refused;
 mod renewal;
 mod seen;
 mod watches;
@@ -35,6 +36,7 @@ use crate::telemetry::metrics::{Metrics, Shown};
 use error::Error;
 use events::Events;
 use memory::Memory;
+use refused::Refused;
 use watches::Watches;
 
 /// How long passes that are under way may take to end after a stop.
@@ -67,6 +69,8 @@ pub struct Context {
     pub events: Events,
     /// What is remembered between passes.
     pub memory: Memory,
+    /// What was refused lately.
+    refused: Refused,
     /// What goes into the rendered objects.
     pub settings: Settings,
     /// Number of watches that have been complete once.
@@ -100,6 +104,7 @@ impl Context {
             writer: Writer::new(client.clone(), fence(&leadership)),
             events: Events::new(client.clone()),
             memory: Memory::default(),
+            refused: Refused::default(),
             settings: config.settings.clone(),
             synced: tokio::sync::watch::Sender::new(0),
             metrics: Arc::default(),

@@ -142,21 +142,13 @@ pub(super) fn reconcile_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use crate::status::tests::told;
 
     fn status(ready: (&str, &str)) -> DatabaseClaimStatus {
-        let condition = |type_: &str, (status, reason): (&str, &str)| Condition {
-            type_: type_.into(),
-            status: status.into(),
-            reason: reason.into(),
-            message: String::new(),
-            last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
-            observed_generation: None,
-        };
         DatabaseClaimStatus {
             conditions: vec![
-                condition(kind::ACCEPTED, ("True", "Accepted")),
-                condition(kind::READY, ready),
+                told(kind::ACCEPTED, "True", reason::ACCEPTED),
+                told(kind::READY, ready.0, ready.1),
             ],
             ..Default::default()
         }

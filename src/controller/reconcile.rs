@@ -69,6 +69,7 @@ async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Er
         (Ok(resolved), false) => serve(resolved, &observed, &seen, context),
         (Err(_), false) => plan::unserved(claim.spec.deletion_policy, seen.has_finalizer(), &observed),
     });
+    let held = context.refused.hold_back(&id.uid, &mut plan);
     if let Ok(resolved) = &resolved
         && plan.outlives_the_claim()
     {
@@ -81,7 +82,9 @@ async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Er
         }
     }
     let writes = debug_span!("apply", steps = plan.steps.len());
-    let (refusals, outcome) = apply(&id, &seen, &plan, context).instrument(writes).await;
+    let (mut refusals, outcome) = apply(&id, &seen, &plan, context).instrument(writes).await;
+    let some_were_taken = refusals.len() < plan.steps.len();
+    refusals.extend(held.refusals);
     if let (Ok(claim), Ok(())) = (&resolved, &outcome) {
         observed.promise(&plan.steps, claim);
     }
@@ -89,14 +92,14 @@ async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Er
     let status = describe(resolved.as_ref(), &seen, &observed, &plan, moment);
     let postponed = seen.postponed(&status, context);
     let renewal = renewal::left(&id, &observed, seen.rotation_open, moment.now);
-    let due = postponed.into_iter().chain(renewal).min();
+    let due = postponed.into_iter().chain(renewal).chain(held.due).min();
     let next = next(&id, &plan, due, &status, moment);
     if !observed.claim_gone && !going(&seen, &plan) && postponed.is_none() {
         write_status(&id, &seen, status, context)
             .instrument(debug_span!("status"))
             .await?;
     }
-    outcome?;
+    goes_on(outcome, plan.again && some_were_taken)?;
     context
         .memory
         .note(&id.uid, (&id.namespace, &id.name), |it| it.failures = 0);
@@ -132,6 +135,17 @@ async fn unobserved(id: &ClaimId, seen: &Seen, error: Error, context: &Context) 
         }
     }
     error
+}
+
+/// What was refused is held back from now on, and what follows from the rest does not wait for it.
+fn goes_on(outcome: Result<(), Error>, something_follows: bool) -> Result<(), Error> {
+    match outcome {
+        Err(error) if something_follows && error.refusal().is_some() => {
+            news::failed(&error);
+            Ok(())
+        }
+        outcome => outcome,
+    }
 }
 
 /// Whether the claim is gone after this pass, so that there is nothing left to write to.
@@ -266,7 +280,10 @@ async fn apply(
                     context.memory.note(&id.uid, key, |it| it.namespace_goes = true);
                 }
                 match error.refusal() {
-                    Some(refusal) => refusals.push(refusal),
+                    Some(refusal) => {
+                        context.refused.remember(&id.uid, &plan.steps, slot, &refusal);
+                        refusals.push(refusal);
+                    }
                     // It may be there although no watch has shown it; what was refused is not.
                     None => suspects.extend(slot),
                 }

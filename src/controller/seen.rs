@@ -80,11 +80,14 @@ impl Seen {
         status::postponed(self.status.as_ref()?, status, self.status_age?, context.is_busy())
     }
 
-    /// Whether it has not been ready for longer than a start takes.
+    /// Whether it has not been ready for longer than a start takes, or its volume has not grown.
     pub(super) fn in_trouble(&self, context: &Context) -> bool {
         let down = |it: &DatabaseClaimStatus| !status::is_ready(it) && !status::is_hibernated(it);
         let not_ready = self.status.as_ref().is_some_and(down);
-        not_ready && !self.deleting && status::patience(self.moment(&[], context)).is_zero()
+        let moment = self.moment(&[], context);
+        let lasts =
+            (not_ready && status::patience(moment).is_zero()) || status::growth_lasts(moment).is_some();
+        lasts && !self.deleting
     }
 
     /// Whether the Secrets were not in order the last time, although their markers are there: one made no sense,

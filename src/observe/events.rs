@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::Observer;
 use crate::claim::ClaimId;
-use crate::plan::observed::{Child, Observed, Pod, Warning};
+use crate::plan::observed::{Child, Detail, Observed, Pod, Volume, Warning};
 use crate::render::{Kind, Slot};
 
 /// Pause after a warning was found.
@@ -29,12 +29,17 @@ const FRESH: Duration = Duration::from_secs(5);
 /// When what was read is forgotten.
 const STALE: Duration = Duration::from_secs(600);
 /// Newer than a warning, these say that it is over.
-const CURES: [&str; 4] = [
+const CURES: [&str; 7] = [
     "SuccessfulCreate",
     "ProvisioningSucceeded",
     "SuccessfulAttachVolume",
     "Started",
+    "VolumeResizeSuccessful",
+    "FileSystemResizeRequired",
+    "FileSystemResizeSuccessful",
 ];
+/// Said by a driver's resizer, each time that it tries.
+const TAKEN_UP: &str = "Resizing";
 /// Known from the Pod's own status, in better words; or not about its start.
 const KNOWN: [&str; 4] = ["FailedScheduling", "BackOff", "Failed", "Unhealthy"];
 
@@ -130,11 +135,11 @@ impl Observer {
     /// Newest warning about the object that holds the claim up. A claim goes on without it, so that failing to
     /// read it is not an error.
     pub(super) async fn warning(&self, id: &ClaimId, observed: &Observed) -> Option<Warning> {
-        let child = subject(id, observed)?;
+        let (child, waits) = subject(id, observed)?;
         if let Known::Recently(warning) = self.looks.known(&id.uid, &child.uid) {
             return warning;
         }
-        let warning = self.newest_warning(&id.namespace, child).await;
+        let warning = self.newest_warning(&id.namespace, child, waits).await;
         let warning = warning.unwrap_or_else(|error| {
             tracing::warn!(%error, object = child.name, "cannot read Events");
             None
@@ -143,13 +148,18 @@ impl Observer {
         warning
     }
 
-    async fn newest_warning(&self, namespace: &str, child: &Child) -> Result<Option<Warning>, kube::Error> {
+    async fn newest_warning(
+        &self,
+        namespace: &str,
+        child: &Child,
+        waits: Waits,
+    ) -> Result<Option<Warning>, kube::Error> {
         if self.looks.is_crowded() && !self.is_warned(namespace, &child.uid).await? {
             return Ok(None);
         }
         let about = format!("involvedObject.uid%3D{}", child.uid);
         let found = self.events(namespace, &about, None).await?;
-        Ok(newest(child, &found.items))
+        Ok(newest(child, waits, &found.items))
     }
 
     /// Whether there is any warning about an object, by one look for all of its namespace.
@@ -195,8 +205,36 @@ impl Observer {
     }
 }
 
-/// The object whose Events may say why the claim is not ready; none where its own status says it.
-fn subject<'a>(id: &ClaimId, observed: &'a Observed) -> Option<&'a Child> {
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    /// A database that serves.
+    Start,
+    /// More space.
+    Growth,
+}
+
+/// The object whose Events may say why the claim is not ready, or why its volume does not grow; none where its own
+/// status says it.
+fn subject<'a>(id: &ClaimId, observed: &'a Observed) -> Option<(&'a Child, Waits)> {
+    let start = start(id, observed).map(|child| (child, Waits::Start));
+    start.or_else(|| growth(id, observed).map(|child| (child, Waits::Growth)))
+}
+
+/// Who grows a volume tells of it beside the volume, the kubelet beside the Pod that uses it.
+fn growth<'a>(id: &ClaimId, observed: &'a Observed) -> Option<&'a Child> {
+    let (child, volume) = observed.volume(id)?;
+    let growth = volume.growth.as_deref();
+    let told = growth.and_then(|it| it.failure.as_ref());
+    if !volume.is_growing() || told.is_some_and(|(_, words)| !words.is_empty()) {
+        return None;
+    }
+    let pod = observed.pod(id).map(|(pod, _)| pod);
+    pod.filter(|_| growth.is_some_and(|it| it.on_node))
+        .or(Some(child))
+}
+
+fn start<'a>(id: &ClaimId, observed: &'a Observed) -> Option<&'a Child> {
     let unbound = || {
         let (child, volume) = observed.volume(id)?;
         (!volume.bound).then_some(child)
@@ -225,26 +263,39 @@ fn subject<'a>(id: &ClaimId, observed: &'a Observed) -> Option<&'a Child> {
 }
 
 /// The newest warning about an object, unless it is over.
-fn newest(child: &Child, events: &[Event]) -> Option<Warning> {
+fn newest(child: &Child, waits: Waits, events: &[Event]) -> Option<Warning> {
     let mut events: Vec<_> = events.iter().map(|event| (seen(event), event)).collect();
     events.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    let mut taken_up = matches!(&child.detail, Detail::Volume(volume) if has_a_driver(volume));
+    let mut left = None;
     for (_, event) in events {
         let reason = event.reason.as_deref().unwrap_or_default();
         if CURES.contains(&reason) {
             return None;
         }
+        taken_up |= reason == TAKEN_UP;
         // That nothing can bind a volume is said as a Normal event.
         let warns = event.type_.as_deref() == Some("Warning") || reason == "FailedBinding";
-        if warns && !(child.kind == Kind::Pod && KNOWN.contains(&reason)) {
-            return Some(Warning {
-                kind: child.kind,
-                name: child.name.clone(),
-                reason: reason.to_owned(),
-                message: event.message.clone().unwrap_or_default().trim().to_owned(),
-            });
+        let warning = Warning {
+            kind: child.kind,
+            name: child.name.clone(),
+            reason: reason.to_owned(),
+            message: event.message.clone().unwrap_or_default().trim().to_owned(),
+        };
+        let known = child.kind == Kind::Pod && KNOWN.contains(&reason);
+        if !warns || known || (waits == Waits::Growth && !warning.is_about_growth()) {
+            continue;
         }
+        if !warning.is_left_to_a_driver() {
+            return Some(warning);
+        }
+        left.get_or_insert(warning);
     }
-    None
+    left.filter(|_| !taken_up)
+}
+
+fn has_a_driver(volume: &Volume) -> bool {
+    volume.growth.as_ref().is_some_and(|it| it.taken_up || it.on_node)
 }
 
 fn seen(event: &Event) -> Option<Timestamp> {
@@ -261,7 +312,8 @@ fn seen(event: &Event) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::observed::{Detail, Integrity, Ownership};
+    use crate::claim::quantity::Bytes;
+    use crate::plan::observed::{Growth, Integrity, Ownership};
     use serde_json::json;
 
     fn child(kind: Kind) -> Child {
@@ -293,6 +345,7 @@ mod tests {
         let failed = event("Warning", "FailedCreate", "2026-01-01T00:00:10Z");
         let found = newest(
             &set,
+            Waits::Start,
             &[
                 event("Normal", "SuccessfulCreate", "2026-01-01T00:00:01Z"),
                 failed.clone(),
@@ -300,17 +353,20 @@ mod tests {
         );
         assert_eq!(found.unwrap().reason, "FailedCreate");
         let over = event("Normal", "SuccessfulCreate", "2026-01-01T00:00:11Z");
-        assert_eq!(newest(&set, &[failed, over]), None);
+        assert_eq!(newest(&set, Waits::Start, &[failed, over]), None);
     }
 
     #[test]
     fn a_volume_that_nothing_can_bind_is_a_warning_although_its_event_is_normal() {
         let volume = child(Kind::PersistentVolumeClaim);
         let waiting = event("Normal", "WaitForFirstConsumer", "2026-01-01T00:00:01Z");
-        assert_eq!(newest(&volume, std::slice::from_ref(&waiting)), None);
+        assert_eq!(
+            newest(&volume, Waits::Start, std::slice::from_ref(&waiting)),
+            None
+        );
         let failed = event("Normal", "FailedBinding", "2026-01-01T00:00:00Z");
         assert_eq!(
-            newest(&volume, &[waiting, failed]).unwrap().reason,
+            newest(&volume, Waits::Start, &[waiting, failed]).unwrap().reason,
             "FailedBinding"
         );
     }
@@ -325,6 +381,59 @@ mod tests {
         assert!(!looks.is_crowded(), "three claims");
         looks.remember("d", "set", None);
         assert!(looks.is_crowded());
+    }
+
+    #[test]
+    fn of_a_volume_that_does_not_grow_only_what_is_said_of_its_growth_counts() {
+        let volume = |growth: Option<Growth>| {
+            let growth = growth.map(Box::new);
+            let volume = Volume {
+                identity: None,
+                bound: true,
+                requested: Bytes::parse("2Gi").ok(),
+                capacity: Bytes::parse("1Gi").ok(),
+                storage_class: None,
+                growth,
+            };
+            Child {
+                detail: Detail::Volume(Box::new(volume)),
+                ..child(Kind::PersistentVolumeClaim)
+            }
+        };
+        let reason = |growth, events: &[Event]| {
+            let found = newest(&volume(growth), Waits::Growth, events);
+            found.map(|it| it.reason)
+        };
+        let taken_up = || {
+            Some(Growth {
+                taken_up: true,
+                ..Growth::default()
+            })
+        };
+        let left = event("Warning", "ExternalExpanding", "2026-01-01T00:00:01Z");
+        let begun = event("Normal", "Resizing", "2026-01-01T00:00:05Z");
+        let failed = event("Warning", "VolumeResizeFailed", "2026-01-01T00:00:03Z");
+        let other = event("Warning", "ProvisioningFailed", "2026-01-01T00:00:09Z");
+        let over = event("Normal", "VolumeResizeSuccessful", "2026-01-01T00:00:07Z");
+        assert_eq!(reason(None, std::slice::from_ref(&other)), None);
+        assert_eq!(
+            reason(None, std::slice::from_ref(&left)).unwrap(),
+            "ExternalExpanding"
+        );
+        assert_eq!(
+            reason(taken_up(), std::slice::from_ref(&left)),
+            None,
+            "a driver is at it"
+        );
+        let tried = [left.clone(), begun.clone()];
+        assert_eq!(reason(None, &tried), None, "a driver has begun");
+        let all = [left, begun, failed, other, over];
+        assert_eq!(
+            reason(taken_up(), &all[..4]).unwrap(),
+            "VolumeResizeFailed",
+            "that it is tried again does not end it"
+        );
+        assert_eq!(reason(taken_up(), &all), None);
     }
 
     #[test]

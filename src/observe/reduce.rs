@@ -1,6 +1,8 @@
 //! From an object as the API server sends it to the few bytes that are kept of it.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, PodStatus};
+use k8s_openapi::api::core::v1::{
+    ContainerStatus, PersistentVolumeClaim, PersistentVolumeClaimStatus, PodStatus,
+};
 use k8s_openapi::api::discovery::v1::Endpoint;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -8,7 +10,7 @@ use super::live::{PodSpec, WorkloadSpec, WorkloadStatus};
 use crate::api::wire::{self, Meta};
 use crate::api::{KIND, key, label};
 use crate::claim::quantity::Bytes;
-use crate::plan::observed::{ContainerTrouble, Detail, LastEnd, Pod, Volume, Workload};
+use crate::plan::observed::{ContainerTrouble, Detail, Growth, LastEnd, Pod, Volume, Workload};
 use crate::render::Kind;
 
 /// What is kept of an object.
@@ -118,7 +120,32 @@ pub fn volume(volume: &PersistentVolumeClaim) -> Detail {
             .and_then(|it| it.capacity.as_ref()?.get("storage"))
             .and_then(bytes),
         storage_class: spec.and_then(|it| it.storage_class_name.clone()),
+        growth: status.and_then(growth),
     }))
+}
+
+/// What a volume's status says of its growth. Kubernetes before 1.34 says less of it, and calls what is infeasible
+/// failed.
+fn growth(status: &PersistentVolumeClaimStatus) -> Option<Box<Growth>> {
+    let statuses = status.allocated_resource_statuses.as_ref();
+    let state = statuses
+        .and_then(|it| it.get("storage"))
+        .map_or("", String::as_str);
+    let condition = |type_: &str| {
+        let mut conditions = status.conditions.iter().flatten();
+        conditions.find(|it| it.type_ == type_ && it.status == "True")
+    };
+    let failed = condition("NodeResizeError").or_else(|| condition("ControllerResizeError"));
+    let infeasible = state.ends_with("Infeasible") || state.ends_with("Failed");
+    let growth = Growth {
+        taken_up: state.starts_with("Controller") || condition("Resizing").is_some(),
+        on_node: state.starts_with("Node") || condition("FileSystemResizePending").is_some(),
+        infeasible,
+        failure: failed
+            .map(|it| (it.type_.clone(), it.message.clone().unwrap_or_default()))
+            .or_else(|| infeasible.then(|| (state.to_owned(), String::new()))),
+    };
+    (growth != Growth::default()).then(|| Box::new(growth))
 }
 
 /// Detail of an EndpointSlice.
@@ -260,6 +287,45 @@ mod tests {
         assert!(
             !reduced(&gated, &marked, &running()).node_silent,
             "something else is waited for"
+        );
+    }
+
+    #[test]
+    fn how_the_growth_of_a_volume_stands_is_kept() {
+        let growth = |status: Value| {
+            let object = json!({"metadata": {"name": "v"}, "status": status});
+            let live: Live<PersistentVolumeClaim> = serde_json::from_value(object).unwrap();
+            match Watched::detail(live) {
+                Detail::Volume(volume) => volume.growth.map(|it| *it),
+                other => panic!("{other:?}"),
+            }
+        };
+        let is = |type_: &str, words: &str| json!({"type": type_, "status": "True", "message": words});
+        assert_eq!(growth(json!({"phase": "Bound"})), None);
+        let begun = growth(
+            json!({"allocatedResourceStatuses": {"storage": "ControllerResizeInProgress"},
+            "conditions": [is("Resizing", "")]}),
+        );
+        let taken_up = Growth {
+            taken_up: true,
+            ..Growth::default()
+        };
+        assert_eq!(begun, Some(taken_up.clone()));
+        let failed =
+            growth(json!({"conditions": [is("Resizing", ""), is("ControllerResizeError", "no room")]}));
+        let why = Some(("ControllerResizeError".to_owned(), "no room".to_owned()));
+        let expected = Growth {
+            failure: why,
+            ..taken_up
+        };
+        assert_eq!(failed, Some(expected));
+        let node = growth(json!({"allocatedResourceStatuses": {"storage": "NodeResizeInfeasible"}})).unwrap();
+        assert!(node.on_node && node.infeasible && !node.taken_up);
+        assert_eq!(node.failure.unwrap().0, "NodeResizeInfeasible");
+        assert!(
+            growth(json!({"conditions": [is("FileSystemResizePending", "")]}))
+                .unwrap()
+                .on_node
         );
     }
 

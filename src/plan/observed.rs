@@ -39,6 +39,20 @@ pub struct Warning {
     pub message: String,
 }
 
+impl Warning {
+    /// Whether it is about the growth of a volume, by the reasons that resizers, the volume controller and the kubelet
+    /// give: `VolumeResizeFailed`, `FileSystemResizeFailed`, `ExternalExpanding`.
+    pub fn is_about_growth(&self) -> bool {
+        ["Resiz", "Expan"].iter().any(|it| self.reason.contains(it))
+    }
+
+    /// Whether Kubernetes' own controller says that a driver has to enlarge the volume. It says so of every volume of
+    /// a driver; it tells something only where no driver has taken that up.
+    pub fn is_left_to_a_driver(&self) -> bool {
+        self.reason == "ExternalExpanding"
+    }
+}
+
 /// One object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Child {
@@ -142,6 +156,21 @@ pub struct Volume {
     pub capacity: Option<Bytes>,
     /// Its class.
     pub storage_class: Option<String>,
+    /// How its growth stands, where its status says something of it.
+    pub growth: Option<Box<Growth>>,
+}
+
+/// How far the growth of a volume has come, by what its driver's resizer and the kubelet write into its status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Growth {
+    /// A resizer has taken it up.
+    pub taken_up: bool,
+    /// The volume has grown, and its file system follows on the node.
+    pub on_node: bool,
+    /// Trying again will not help.
+    pub infeasible: bool,
+    /// What failed last, such as `ControllerResizeError`, and in which words, which may be empty.
+    pub failure: Option<(String, String)>,
 }
 
 /// A database Pod.
@@ -245,6 +274,11 @@ impl std::fmt::Debug for SecretState {
 }
 
 impl Volume {
+    /// Whether it asks for more than it has.
+    pub fn is_growing(&self) -> bool {
+        self.capacity.is_some() && self.requested > self.capacity
+    }
+
     /// Whether its record says that it holds data.
     pub fn is_initialized(&self) -> bool {
         self.identity.as_ref().is_some_and(|it| it.initialized.is_some())
@@ -309,6 +343,11 @@ impl Observed {
     /// The warning, if it is about this kind of object.
     pub fn warning(&self, kind: Kind) -> Option<&Warning> {
         self.warning.as_ref().filter(|warning| warning.kind == kind)
+    }
+
+    /// The warning, if it is about the growth of the volume.
+    pub fn growth_warning(&self) -> Option<&Warning> {
+        self.warning.as_ref().filter(|it| it.is_about_growth())
     }
 
     /// The report of the Pod that runs now; a former Pod's is history.

@@ -1,5 +1,7 @@
 //! Why a claim is not ready, in a sentence that a user can act on. Pure.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::refusal::because;
@@ -7,7 +9,7 @@ use super::{pod, refusal};
 use crate::api::condition::reason;
 use crate::api::protocol::{MemberPhase, Report, Trouble};
 use crate::claim::{Claim, FIRST_MEMBER};
-use crate::plan::observed::{Child, Observed, Pod, SecretState, Warning};
+use crate::plan::observed::{Child, Observed, Pod, SecretState, Volume, Warning};
 use crate::plan::{Blocked, Plan};
 use crate::render::{Kind, Slot};
 
@@ -69,7 +71,11 @@ impl From<&Blocked> for Verdict {
     }
 }
 
-pub(super) fn storage(claim: &Claim, observed: &Observed) -> Verdict {
+/// For so long nobody need have heard of a driver that enlarges a volume.
+const SLOW_TO_BEGIN: Duration = Duration::from_secs(60);
+
+/// `growth_lasts`: for how long the volume has not grown, where that is so long that what is said against it counts.
+pub(super) fn storage(claim: &Claim, observed: &Observed, growth_lasts: Option<Duration>) -> Verdict {
     let name = Slot::Volume.name(&claim.id);
     let pending = |message| Verdict::bad(reason::VOLUME_PENDING, message);
     let Some((_, volume)) = observed.volume(&claim.id) else {
@@ -82,24 +88,56 @@ pub(super) fn storage(claim: &Claim, observed: &Observed) -> Verdict {
             ))
         });
     }
-    let trouble = |report| data_trouble(report).or_else(|| refuses_writes(claim, report));
-    if let Some(verdict) = observed.current_report(&claim.id).and_then(trouble) {
+    let report = observed.current_report(&claim.id);
+    let trouble = report
+        .and_then(data_trouble)
+        .or_else(|| growing(claim, observed, volume, growth_lasts))
+        .or_else(|| refuses_writes(claim, observed, report?));
+    if let Some(verdict) = trouble {
         return verdict;
     }
-    if volume.capacity.is_some_and(|has| has < claim.storage) {
-        return Verdict::bad(
-            reason::VOLUME_RESIZING,
-            format!(
-                "PersistentVolumeClaim {name} is being enlarged to {}; if this lasts, its StorageClass may not allow it: kubectl describe pvc {name}",
-                claim.storage
-            ),
-        );
-    }
-    let used = observed
-        .current_report(&claim.id)
-        .and_then(|report| report.disk_percent);
+    let used = report.and_then(|report| report.disk_percent);
     used.and_then(|percent| filling(&name, percent))
         .unwrap_or_else(|| Verdict::good(reason::READY, format!("PersistentVolumeClaim {name} is bound")))
+}
+
+fn is_growing(claim: &Claim, volume: &Volume) -> bool {
+    volume.capacity.is_some_and(|has| has < claim.storage)
+}
+
+/// The volume has less than is asked for; what its driver says counts only where that lasts, or will last.
+fn growing(claim: &Claim, observed: &Observed, volume: &Volume, lasts: Option<Duration>) -> Option<Verdict> {
+    let has = volume.capacity.filter(|_| is_growing(claim, volume))?;
+    let (name, asked) = (Slot::Volume.name(&claim.id), claim.storage);
+    let growth = volume.growth.as_deref();
+    let own = growth.and_then(|it| it.failure.as_ref());
+    let own = own.map(|(why, words)| (why, words.as_str()));
+    let counts = |it: &&Warning| !it.is_left_to_a_driver() || lasts.is_some_and(|it| it >= SLOW_TO_BEGIN);
+    let event = observed.growth_warning().filter(counts);
+    let event = event.map(|it| (&it.reason, it.message.as_str()));
+    let failure = own.filter(|(_, words)| !words.is_empty()).or(event).or(own);
+    let counts = lasts.is_some() || growth.is_some_and(|it| it.infeasible);
+    if let Some((why, words)) = failure.filter(|_| counts) {
+        let class = volume.storage_class.as_deref().unwrap_or_default();
+        return Some(Verdict::bad(
+            reason::EXPANSION_STUCK,
+            format!(
+                "PersistentVolumeClaim {name} does not grow from {has} to {asked} ({why}){}. Whoever runs the driver of StorageClass {class:?} can help; it then grows by itself. See: kubectl describe pvc {name}",
+                because(words)
+            ),
+        ));
+    }
+    let message = if growth.is_some_and(|it| it.on_node) {
+        format!(
+            "PersistentVolumeClaim {name} is enlarged to {asked} as soon as the node of its Pod has enlarged the file system; if this lasts, see: kubectl describe pod {}",
+            claim.id.pod(FIRST_MEMBER)
+        )
+    } else {
+        format!(
+            "PersistentVolumeClaim {name} is being enlarged to {asked}; if this lasts, its StorageClass may not allow it: kubectl describe pvc {name}"
+        )
+    };
+    Some(Verdict::bad(reason::VOLUME_RESIZING, message))
 }
 
 /// From here on, somebody should think of more space.
@@ -131,11 +169,15 @@ fn data_trouble(report: &Report) -> Option<Verdict> {
     about_data.then(|| Verdict::bad(&trouble.reason, trouble.message.clone()))
 }
 
-fn refuses_writes(claim: &Claim, report: &Report) -> Option<Verdict> {
+fn refuses_writes(claim: &Claim, observed: &Observed, report: &Report) -> Option<Verdict> {
     let failure = report.write_test.as_ref().filter(|test| !test.ok)?;
     let pod = claim.id.pod(FIRST_MEMBER);
     let why = because(failure.message.as_deref().unwrap_or_default());
+    let grows = |(_, volume): (&Child, &Volume)| is_growing(claim, volume);
     let act = match report.disk_percent {
+        Some(percent) if percent >= FULL_PERCENT && observed.volume(&claim.id).is_some_and(grows) => {
+            format!("The volume is {percent} % full and has not grown yet; see the condition StorageReady")
+        }
         Some(percent) if percent >= FULL_PERCENT => {
             format!("The volume is {percent} % full; raise spec.storage")
         }
@@ -324,7 +366,7 @@ fn member(claim: &Claim, observed: &Observed, report: &Report, pod: &str, pod_re
         (MemberPhase::Recovering, _) => return starting("recovering what was written before it stopped"),
         (MemberPhase::Running, _) => {}
     }
-    if let Some(verdict) = refuses_writes(claim, report) {
+    if let Some(verdict) = refuses_writes(claim, observed, report) {
         return verdict;
     }
     if let Some(tls) = report.tls.as_ref().filter(|it| !it.verified && !claim.plaintext) {

@@ -78,16 +78,13 @@ pub fn news<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use crate::status::tests::told;
 
     fn status(reason: &str, words: &str) -> DatabaseClaimStatus {
+        let is = if reason == reason::READY { "True" } else { "False" };
         let condition = Condition {
-            type_: kind::READY.into(),
-            status: if reason == reason::READY { "True" } else { "False" }.into(),
-            reason: reason.into(),
             message: words.into(),
-            observed_generation: None,
-            last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+            ..told(kind::READY, is, reason)
         };
         DatabaseClaimStatus {
             conditions: vec![condition],

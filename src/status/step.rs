@@ -54,21 +54,13 @@ fn beside_steps(status: &DatabaseClaimStatus) -> DatabaseClaimStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+    use crate::status::tests::told;
 
     fn status(ready: &str, reason: &str) -> DatabaseClaimStatus {
-        let condition = |type_: &str, status: &str, reason: &str| Condition {
-            type_: type_.into(),
-            status: status.into(),
-            reason: reason.into(),
-            message: String::new(),
-            last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
-            observed_generation: None,
-        };
         DatabaseClaimStatus {
             conditions: vec![
-                condition(kind::ACCEPTED, "True", reason::ACCEPTED),
-                condition(kind::READY, ready, reason),
+                told(kind::ACCEPTED, "True", reason::ACCEPTED),
+                told(kind::READY, ready, reason),
             ],
             ..Default::default()
         }

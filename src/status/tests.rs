@@ -13,6 +13,18 @@ pub(super) fn claim() -> Claim {
     crate::validate::validate(&id, &claim.spec, &crate::validate::References::default()).unwrap()
 }
 
+/// A condition that says nothing but what it is.
+pub(crate) fn told(type_: &str, status: &str, reason: &str) -> Condition {
+    Condition {
+        type_: type_.into(),
+        status: status.into(),
+        reason: reason.into(),
+        message: String::new(),
+        last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+        observed_generation: None,
+    }
+}
+
 fn at(second: i64) -> jiff::Timestamp {
     jiff::Timestamp::from_second(second).unwrap()
 }
@@ -68,6 +80,7 @@ fn held_up(kind: Kind, message: &str) -> Observed {
         requested: None,
         capacity: None,
         storage_class: None,
+        growth: None,
     };
     let set = Detail::StatefulSet(Workload::default());
     Observed {

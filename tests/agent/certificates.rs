@@ -127,10 +127,24 @@ fn a_new_one_is_shown_without_a_restart(needs: &Prerequisites) {
     let mut member = started(needs, &keys);
     let postmaster = member.postmaster();
     let client = Client::verified(&member, PASSWORD, &keys.ca, HOST).unwrap();
+    let (_, waiting, ..) = needs.engine.dialect().waiting;
+    member.write_config(|config| config["generation"] = "g2".into(), waiting);
+    let read = "\"message\":\"configuration read\",\"generation\":\"g2\"";
+    member.wait_log(read);
     let renewed = made(&Order::Server(keys.clone()), "shop", 0);
     deliver(&mut member, &renewed);
     wait_shown(&member, &renewed);
     wait_verified(&member, &keys);
+    wait(
+        Duration::from_secs(60),
+        "the configuration is looked at again",
+        || match member.log().matches(read).count() {
+            0 | 1 => Err(member.log()),
+            _ => Ok(()),
+        },
+    );
+    let waits = member.metric("dbclaim_agent_pending_restart_settings");
+    assert_eq!(waits, Some(1.0), "what waits for a restart waits on");
     assert_eq!(
         client.sql("SELECT 1").as_deref(),
         Ok("1"),

@@ -12,6 +12,10 @@ pub(crate) const TESTS: &[(&str, crate::Real)] = &[
         a_change_is_taken_over_without_a_restart,
     ),
     (
+        "config::what_is_taken_off_goes_back_to_the_default",
+        what_is_taken_off_goes_back_to_the_default,
+    ),
+    (
         "config::a_wrong_change_is_said_and_breaks_nothing",
         a_wrong_change_is_said_and_breaks_nothing,
     ),
@@ -59,14 +63,52 @@ fn a_change_is_taken_over_without_a_restart(needs: &Prerequisites) {
     generation(&mut member, "g2", &format!("{}\n{line}", dialect.live[0].0));
     wait_live(&member, dialect.live[0]);
     assert_eq!(client.sql("SELECT 1").as_deref(), Ok("1"), "the session goes on");
-    assert_eq!(member.metric("dbclaim_agent_pending_restart_settings"), Some(1.0));
+    assert_eq!(pending(&member), Some(1.0));
     assert!(member.log().contains(name));
     assert_eq!(member.postmaster(), postmaster);
     member.stop();
     member.start();
     member.wait_ready();
-    assert_eq!(member.metric("dbclaim_agent_pending_restart_settings"), Some(0.0));
+    assert_eq!(pending(&member), Some(0.0));
     assert_eq!(member.sql(PASSWORD, query).as_deref(), Ok(value));
+}
+
+/// Whether it was set while the server ran or before it started.
+fn what_is_taken_off_goes_back_to_the_default(needs: &Prerequisites) {
+    let mut member = Member::started(needs);
+    let dialect = needs.engine.dialect();
+    let (name, waiting, query, value) = dialect.waiting;
+    let ask = |member: &Member, query: &str| member.sql(PASSWORD, query).unwrap();
+    let (usual, of_waiting) = (ask(&member, dialect.live_query), ask(&member, query));
+    let back = ("", usual.as_str());
+    generation(&mut member, "g2", &format!("{}\n{waiting}", dialect.live[0].0));
+    wait_live(&member, dialect.live[0]);
+    generation(&mut member, "g3", "");
+    wait_live(&member, back);
+    assert_eq!(pending(&member), Some(0.0), "{name} never was in force");
+    generation(&mut member, "g4", &format!("{}\n{waiting}", dialect.live[1].0));
+    member.stop();
+    member.start();
+    member.wait_ready();
+    wait_live(&member, dialect.live[1]);
+    assert_eq!(
+        (ask(&member, query).as_str(), pending(&member)),
+        (value, Some(0.0))
+    );
+    generation(&mut member, "g5", "");
+    wait_live(&member, back);
+    assert_eq!(
+        (ask(&member, query).as_str(), pending(&member)),
+        (value, Some(1.0))
+    );
+    member.stop();
+    member.start();
+    member.wait_ready();
+    assert_eq!((ask(&member, query), pending(&member)), (of_waiting, Some(0.0)));
+}
+
+fn pending(member: &Member) -> Option<f64> {
+    member.metric("dbclaim_agent_pending_restart_settings")
 }
 
 fn a_wrong_change_is_said_and_breaks_nothing(needs: &Prerequisites) {

@@ -26,12 +26,36 @@ pub(crate) const TESTS: &[(&str, crate::Pure)] = &[
 
 const KNOWN: Option<&str> = Some("7001");
 
-fn config(known: Option<&str>) -> MemberConfig {
+/// An engine, its release series and an older one, and another engine.
+#[derive(Clone, Copy, Debug)]
+struct Engine {
+    name: &'static str,
+    major: &'static str,
+    older: &'static str,
+    other: &'static str,
+}
+
+const ENGINES: [Engine; 2] = [
+    Engine {
+        name: "postgres",
+        major: "17",
+        older: "16",
+        other: "mysql",
+    },
+    Engine {
+        name: "mysql",
+        major: "9.7",
+        older: "8.4",
+        other: "postgres",
+    },
+];
+
+fn config(engine: Engine, known: Option<&str>) -> MemberConfig {
     MemberConfig {
         v: 1,
         generation: "g".into(),
-        engine: "postgres".into(),
-        major: "17".into(),
+        engine: engine.name.into(),
+        major: engine.major.into(),
         claim: "shop/orders".into(),
         database: "app".into(),
         username: "app".into(),
@@ -50,14 +74,14 @@ fn config(known: Option<&str>) -> MemberConfig {
     }
 }
 
-fn identity(initialized: Option<&str>) -> Identity {
+fn identity(engine: Engine, initialized: Option<&str>) -> Identity {
     Identity {
         v: 1,
         claim: "shop/orders".into(),
         volume_id: "ours".into(),
         member: 2,
-        engine: "postgres".into(),
-        major: "17".into(),
+        engine: engine.name.into(),
+        major: engine.major.into(),
         database: "app".into(),
         username: "app".into(),
         initialized: initialized.map(|system| Initialized {
@@ -78,16 +102,16 @@ fn found(identity: Option<Identity>, data: DataState) -> Found {
     }
 }
 
-fn complete(system: &str) -> DataState {
+fn complete(engine: Engine, system: &str) -> DataState {
     DataState::Complete {
-        major: "17".into(),
+        major: engine.major.into(),
         system_identifier: Some(system.into()),
     }
 }
 
 /// A decision in one word.
-fn word(known: Option<&str>, found: &Found) -> String {
-    match decide(&config(known), 2, found) {
+fn word(engine: Engine, known: Option<&str>, found: &Found) -> String {
+    match decide(&config(engine, known), 2, found) {
         Decision::Initialize => "initialise".into(),
         Decision::ResumeInitialize => "resume".into(),
         Decision::Serve(initialized) => format!("serve:{}", initialized.system_identifier),
@@ -95,8 +119,8 @@ fn word(known: Option<&str>, found: &Found) -> String {
     }
 }
 
-fn changed(initialized: Option<&str>, change: impl FnOnce(&mut Identity)) -> Identity {
-    let mut identity = identity(initialized);
+fn changed(engine: Engine, initialized: Option<&str>, change: impl FnOnce(&mut Identity)) -> Identity {
+    let mut identity = identity(engine, initialized);
     change(&mut identity);
     identity
 }
@@ -157,69 +181,75 @@ const TABLE: &str = "
     7001  7001:username 7001      DataForeign
 ";
 
-fn read_identity(text: &str) -> Option<Identity> {
+fn read_identity(engine: Engine, text: &str) -> Option<Identity> {
     let (state, other) = text.split_once(':').unwrap_or((text, ""));
     let initialized = match state {
         "-" => return None,
         "begun" => None,
         system => Some(system),
     };
-    Some(changed(initialized, |it| match other {
+    Some(changed(engine, initialized, |it| match other {
         "volume" => it.volume_id = "theirs".into(),
         "claim" => it.claim = "dr/orders".into(),
         "member" => it.member = 3,
-        "major" => it.major = "16".into(),
-        "engine" => it.engine = "mysql".into(),
+        "major" => it.major = engine.older.into(),
+        "engine" => it.engine = engine.other.into(),
         "database" => it.database = "bills".into(),
         "username" => it.username = "bob".into(),
         other => assert_eq!(other, ""),
     }))
 }
 
-fn read_data(text: &str) -> DataState {
+fn read_data(engine: Engine, text: &str) -> DataState {
     match text {
         "empty" => DataState::Empty,
         "partial" => DataState::Partial,
         "unread" => DataState::Complete {
-            major: "17".into(),
+            major: engine.major.into(),
             system_identifier: None,
         },
         "older" => DataState::Complete {
-            major: "16".into(),
+            major: engine.older.into(),
             system_identifier: KNOWN.map(str::to_owned),
         },
-        system => complete(system),
+        system => complete(engine, system),
     }
 }
 
 fn every_row_of_the_table() {
     let mut rows = 0;
-    for line in TABLE
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    let engines = ENGINES.into_iter();
+    let lines = engines.flat_map(|engine| TABLE.lines().map(move |line| (engine, line)));
+    for (engine, line) in lines
+        .map(|(engine, line)| (engine, line.trim()))
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
     {
         let [known, identity, data, expected] = line.split_whitespace().collect::<Vec<_>>()[..] else {
             panic!("not a row: {line:?}");
         };
         let known = Some(known).filter(|known| *known != "-");
         assert_eq!(
-            word(known, &found(read_identity(identity), read_data(data))),
+            word(
+                engine,
+                known,
+                &found(read_identity(engine, identity), read_data(engine, data))
+            ),
             expected,
-            "{line}"
+            "{engine:?} {line}"
         );
         rows += 1;
     }
-    assert_eq!(rows, 43);
+    assert_eq!(rows, ENGINES.len() * 43);
 }
 
 fn what_has_no_identity_of_ours_is_foreign() {
-    for known in [None, KNOWN] {
+    let both = |engine| [(engine, None), (engine, KNOWN)];
+    for (engine, known) in ENGINES.into_iter().flat_map(both) {
         let mut found = found(None, DataState::Empty);
         found.identity = IdentityFile::Unreadable("line 1".into());
-        assert_eq!(word(known, &found), "DataUnreadable");
+        assert_eq!(word(engine, known, &found), "DataUnreadable");
         for (others, strangers) in [
-            (vec!["postgres/16".into()], vec![]),
+            (vec![format!("{}/{}", engine.name, engine.older)], vec![]),
             (vec![], vec!["pgdata".into()]),
         ] {
             let foreign = Found {
@@ -228,33 +258,45 @@ fn what_has_no_identity_of_ours_is_foreign() {
                 strangers,
                 ..found.clone()
             };
-            assert_eq!(word(known, &foreign), "DataForeign", "{foreign:?}");
+            assert_eq!(word(engine, known, &foreign), "DataForeign", "{foreign:?}");
         }
     }
 }
 
 fn interruptions_do_not_fill_the_volume() {
-    let mut often = found(Some(identity(None)), DataState::Partial);
-    (often.interrupted, often.strangers) = (15, vec!["a file of somebody".into()]);
-    assert_eq!(word(None, &often), "resume");
-    often.interrupted = 16;
-    assert_eq!(word(None, &often), "DataIncomplete");
+    for engine in ENGINES {
+        let mut often = found(Some(identity(engine, None)), DataState::Partial);
+        (often.interrupted, often.strangers) = (15, vec!["a file of somebody".into()]);
+        assert_eq!(word(engine, None, &often), "resume");
+        often.interrupted = 16;
+        assert_eq!(word(engine, None, &often), "DataIncomplete");
+    }
 }
 
 fn a_block_names_both_sides() {
+    ENGINES.into_iter().for_each(names_both_sides);
+}
+
+fn names_both_sides(engine: Engine) {
+    let [ours, older, other] = [
+        (engine.name, engine.major),
+        (engine.name, engine.older),
+        (engine.other, engine.major),
+    ]
+    .map(|(name, major)| format!("{name} {major}"));
     for (known, identity, data, words) in [
         (None, "7001:volume", "7001", vec!["theirs", "ours"]),
         (None, "7001:claim", "7001", vec!["dr/orders", "shop/orders"]),
         (None, "7001:member", "7001", vec!["member 3", "member 2"]),
         (KNOWN, "7001", "7002", vec!["7001", "7002"]),
         (KNOWN, "7003", "7003", vec!["7001", "7003"]),
-        (KNOWN, "7001:major", "empty", vec!["postgres 16", "postgres 17"]),
-        (KNOWN, "7001:engine", "empty", vec!["mysql 17", "postgres 17"]),
+        (KNOWN, "7001:major", "empty", vec![&older, &ours]),
+        (KNOWN, "7001:engine", "empty", vec![&other, &ours]),
         (KNOWN, "7001:database", "7001", vec!["bills", "app"]),
         (KNOWN, "-", "empty", vec!["7001", "no new database"]),
     ] {
-        let found = found(read_identity(identity), read_data(data));
-        let Decision::Blocked(trouble) = decide(&config(known), 2, &found) else {
+        let found = found(read_identity(engine, identity), read_data(engine, data));
+        let Decision::Blocked(trouble) = decide(&config(engine, known), 2, &found) else {
             panic!("{found:?}")
         };
         for word in words {
@@ -270,11 +312,15 @@ fn a_block_names_both_sides() {
 /// Over all combinations: initialising needs a volume that nobody expects anything of, and that holds nothing
 /// but perhaps the remains of our own interrupted initialisation.
 fn only_empty_is_initialised() {
+    ENGINES.into_iter().for_each(only_empty_is_initialised_by);
+}
+
+fn only_empty_is_initialised_by(engine: Engine) {
     let data = [
         DataState::Empty,
         DataState::Partial,
-        complete("7001"),
-        complete("7002"),
+        complete(engine, "7001"),
+        complete(engine, "7002"),
     ];
     let identities = [
         "-",
@@ -287,15 +333,17 @@ fn only_empty_is_initialised() {
         "begun:major",
         "begun:database",
     ];
-    let identities = identities.map(read_identity);
+    let identities = identities.map(|it| read_identity(engine, it));
     for known in [None, KNOWN] {
         for identity in &identities {
             for data in &data {
                 let found = found(identity.clone(), data.clone());
-                let own = identity.as_ref().is_some_and(|it| *it == self::identity(None));
+                let own = identity
+                    .as_ref()
+                    .is_some_and(|it| *it == self::identity(engine, None));
                 let allowed =
                     known.is_none() && (own || identity.is_none() && matches!(data, DataState::Empty));
-                let word = word(known, &found);
+                let word = word(engine, known, &found);
                 assert_eq!(
                     word == "initialise" || word == "resume",
                     allowed,
@@ -307,6 +355,6 @@ fn only_empty_is_initialised() {
 }
 
 fn a_member_without_volume_is_blocked() {
-    let decision = decide(&config(None), 1, &found(None, DataState::Empty));
+    let decision = decide(&config(ENGINES[0], None), 1, &found(None, DataState::Empty));
     assert!(matches!(decision, Decision::Blocked(trouble) if trouble.reason == "ConfigInvalid"));
 }

@@ -14,6 +14,7 @@ mod deletion;
 mod exposition;
 mod faults;
 mod grants;
+mod growth;
 mod lease;
 mod line;
 mod member;
@@ -101,6 +102,8 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         deletion::a_claim_that_is_deleted_in_the_background_ends,
         deletion::a_claim_that_is_deleted_as_an_orphan_ends_and_the_same_claim_goes_on,
         deletion::a_retained_claim_that_is_created_again_has_its_data_and_password,
+        deletion::a_retained_volume_without_its_secrets_is_served_with_a_new_password,
+        deletion::a_volume_that_is_deleted_is_named_and_not_made_anew,
         deletion::a_claim_whose_spec_is_refused_ends,
         deletion::a_paused_claim_ends,
         deletion::a_claim_that_was_deleted_while_no_operator_ran_ends,
@@ -118,17 +121,23 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         weather::a_pass_that_panics_disturbs_no_other_claim,
         shutdown::sigterm_in_the_middle_of_work_finishes_what_runs_and_releases_the_lease,
         grants::what_is_granted_is_what_is_used,
+        growth::a_growth_that_is_stuck_is_named_in_the_drivers_words_and_heals,
+        growth::a_growth_that_is_refused_is_not_asked_for_at_every_pass,
         walks::a_claim_ends_where_a_fresh_one_with_its_spec_begins,
         crowd::claims_that_are_held_up_together_are_looked_at_together,
         rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
     ];
-    trials.extend(scenarios::ALL.iter().map(|scenario| {
+    trials.extend(line_trials(bench));
+    trials
+}
+
+fn line_trials(bench: Option<&Bench>) -> impl Iterator<Item = Trial> {
+    scenarios::ALL.iter().map(move |scenario| {
         let name = format!("line::every_fault_at_every_write::{}", scenario.name);
         trial(&name, bench.cloned(), move |suite| {
             Box::pin(async move { line::every_fault_at_every_write(&suite, scenario).await })
         })
-    }));
-    trials
+    })
 }
 
 type Future = futures::future::LocalBoxFuture<'static, ()>;

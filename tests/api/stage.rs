@@ -8,7 +8,9 @@ use dbclaim::api::{key, manager};
 use futures::stream::{BoxStream, select_all};
 use futures::{FutureExt as _, StreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Event, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret,
+};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -25,6 +27,14 @@ use crate::member::Agent;
 const NODE: &str = "stage";
 /// A class whose volumes can grow.
 pub const CLASS: &str = "stage";
+/// A class whose volumes should grow and do not before they have the annotation [`ROOM`].
+pub const FULL_CLASS: &str = "stage-full";
+/// A class whose volumes cannot grow.
+pub const FIXED_CLASS: &str = "stage-fixed";
+/// Makes room for a volume of [`FULL_CLASS`].
+pub const ROOM: &str = "stage.invalid/room";
+/// What the driver says against it.
+pub const NO_ROOM: &str = "resize volume by resizer \"stage.invalid\" failed: the pool is full";
 /// When to look again although nothing was heard: a request of ours may have failed.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// When to look again where everything was done.
@@ -46,10 +56,12 @@ async fn set_up(client: Client) {
     let applied = nodes.patch(NODE, &apply, &Patch::Apply(&node)).await;
     applied.expect("a node can be made");
     let classes: Api<StorageClass> = Api::all(client.clone());
-    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": CLASS},
-        "provisioner": "stage.invalid/volumes", "allowVolumeExpansion": true});
-    let applied = classes.patch(CLASS, &apply, &Patch::Apply(&class)).await;
-    applied.expect("a class can be made");
+    for name in [CLASS, FULL_CLASS, FIXED_CLASS] {
+        let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name},
+            "provisioner": "stage.invalid/volumes", "allowVolumeExpansion": name != FIXED_CLASS});
+        let applied = classes.patch(name, &apply, &Patch::Apply(&class)).await;
+        applied.expect("a class can be made");
+    }
     beat(&client).await.expect("a node can be ready");
     tokio::spawn(async move {
         let mut pace = tokio::time::interval(Duration::from_secs(5));
@@ -212,19 +224,21 @@ fn is_down(claim: &Value) -> bool {
     !says(claim, "Ready", "Ready") || claim["metadata"]["deletionTimestamp"].is_string()
 }
 
-/// What the driver of [`CLASS`] would do: there is a volume, and it has what is asked for.
+/// What the driver of [`CLASS`] would do: there is a volume, and it has what is asked for. That of [`FULL_CLASS`] says
+/// why it does not grow.
 async fn play_volume(client: &Client, namespace: &str) -> Option<()> {
     let asks: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
     let ask = asks.get_opt("orders-db-1").await.ok()??;
     let spec = ask.spec.clone()?;
-    if spec.storage_class_name.as_deref() != Some(CLASS) {
-        return None;
-    }
+    let class = spec
+        .storage_class_name
+        .as_deref()
+        .filter(|it| [CLASS, FULL_CLASS, FIXED_CLASS].contains(it))?;
     let wanted = spec.resources?.requests?.remove("storage")?;
     let volumes: Api<PersistentVolume> = Api::all(client.clone());
     let Some(name) = spec.volume_name else {
         let volume = json!({"metadata": {"name": format!("{namespace}-{}", ask.uid()?)}, "spec": {
-            "capacity": {"storage": wanted}, "accessModes": ["ReadWriteOnce"], "storageClassName": CLASS,
+            "capacity": {"storage": wanted}, "accessModes": ["ReadWriteOnce"], "storageClassName": class,
             "persistentVolumeReclaimPolicy": "Retain",
             "csi": {"driver": "stage.invalid", "volumeHandle": namespace},
             "claimRef": {"namespace": namespace, "name": "orders-db-1", "uid": ask.uid()?}}});
@@ -235,12 +249,19 @@ async fn play_volume(client: &Client, namespace: &str) -> Option<()> {
             .ok()
             .map(drop);
     };
-    let has = ask.status?.capacity?.remove("storage")?;
+    let has = ask.status.clone()?.capacity?.remove("storage")?;
     // A volume takes its time to grow: not before the operator has said that it grows. Were it ready at once, now
     // and then, some runs would have a status less to write than others.
     let claims: Api<DatabaseClaim> = Api::namespaced(client.clone(), namespace);
     let said = claims.get_opt("orders").await.ok()??.status?.resolved?.storage;
-    if has != wanted && said == wanted.0 {
+    if has != wanted && class == FULL_CLASS && !ask.annotations().contains_key(ROOM) {
+        let events: Api<Event> = Api::namespaced(client.clone(), namespace);
+        let failed = json!({"metadata": {"name": "no-room"}, "type": "Warning", "reason": "VolumeResizeFailed",
+            "message": NO_ROOM, "involvedObject": ask.object_ref(&()), "lastTimestamp": Time(jiff::Timestamp::now())});
+        let failed = serde_json::from_value(failed).ok()?;
+        // Said once; how often it is tried makes no difference.
+        let _ = events.create(&PostParams::default(), &failed).await;
+    } else if has != wanted && said == wanted.0 {
         let (parameters, capacity) = (PatchParams::default(), json!({"capacity": {"storage": wanted}}));
         let grown = Patch::Merge(json!({"spec": capacity}));
         volumes.patch(&name, &parameters, &grown).await.ok()?;

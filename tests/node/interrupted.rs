@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::ledger::Writer;
 use crate::processes;
-use crate::world::{SPARE_CLASS, Scene, eventually};
+use crate::world::{Scene, eventually};
 
 const POD: &str = "orders-db-1-0";
 
@@ -17,12 +17,7 @@ const POD: &str = "orders-db-1-0";
 pub async fn a_node_that_lost_power_serves_every_acknowledged_row_again(scene: Scene) {
     let world = scene.world.clone();
     let node = world.spare_node().await;
-    scene
-        .apply("orders", json!({"storageClassName": SPARE_CLASS}))
-        .await;
-    scene.ready("orders").await;
-    let before = scene.api::<Pod>().get(POD).await.unwrap();
-    on(&before, node.name());
+    let before = scene.ready_on(&node).await;
     let writer = Writer::begin(&scene, "orders").await;
     node.crash().await.unwrap();
     assert!(
@@ -40,12 +35,7 @@ pub async fn a_node_that_lost_power_serves_every_acknowledged_row_again(scene: S
 pub async fn a_restarted_kubelet_disturbs_no_session(scene: Scene) {
     let world = scene.world.clone();
     let node = world.spare_node().await;
-    scene
-        .apply("orders", json!({"storageClassName": SPARE_CLASS}))
-        .await;
-    scene.ready("orders").await;
-    let before = scene.api::<Pod>().get(POD).await.unwrap();
-    on(&before, node.name());
+    let before = scene.ready_on(&node).await;
     let writer = Writer::begin(&scene, "orders").await;
     node.restart_kubelet().await.unwrap();
     let restarted = Timestamp::now();
@@ -148,12 +138,6 @@ fn database(pod: &Pod) -> ContainerStatus {
     let statuses = pod.status.clone().unwrap_or_default().container_statuses;
     let mut statuses = statuses.unwrap_or_default().into_iter();
     statuses.find(|it| it.name == "database").unwrap_or_default()
-}
-
-/// That the Pod is on this node.
-fn on(pod: &Pod, node: &str) {
-    let found = pod.spec.as_ref().and_then(|it| it.node_name.as_deref());
-    assert_eq!(found, Some(node), "the Pod's node");
 }
 
 /// That the same container of the same Pod runs.

@@ -86,6 +86,7 @@ scenarios![
     rotation::a_client_that_reads_the_secret_again_is_let_in_through_ten_rotations,
     storage::a_full_volume_is_named_and_heals_when_it_grows,
     storage::a_class_that_cannot_expand_says_so_and_nothing_else_stops,
+    storage::a_growth_that_fails_is_named_and_heals,
     storage::storage_and_size_change_together,
     tls::a_client_verifies_and_plaintext_is_refused_until_it_is_allowed,
     tls::certificates_are_renewed_while_a_session_stays_open,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dbclaim::api::v1::DatabaseClaim;
-use devcluster::storage::{FIXED_CLASS, SIZED_CLASS};
+use devcluster::storage::{FIXED_CLASS, FULL, SIZED_CLASS};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
@@ -24,19 +24,23 @@ async fn patch(scene: &Scene, spec: Value) {
         .unwrap();
 }
 
-/// Where the volume is on this machine.
-async fn folder(scene: &Scene) -> PathBuf {
+/// The volume behind the claim's.
+async fn volume(scene: &Scene) -> PersistentVolume {
     let claim = scene
         .api::<PersistentVolumeClaim>()
         .get("orders-db-1")
         .await
         .unwrap();
     let name = claim.spec.unwrap().volume_name.unwrap();
-    let volume = Api::<PersistentVolume>::all(scene.world.client.clone())
+    Api::<PersistentVolume>::all(scene.world.client.clone())
         .get(&name)
         .await
-        .unwrap();
-    volume.spec.unwrap().local.unwrap().path.into()
+        .unwrap()
+}
+
+/// Where the volume is on this machine.
+async fn folder(scene: &Scene) -> PathBuf {
+    volume(scene).await.spec.unwrap().local.unwrap().path.into()
 }
 
 /// Somebody else's file on the volume, so large that only `left` bytes stay free.
@@ -134,6 +138,38 @@ pub async fn a_class_that_cannot_expand_says_so_and_nothing_else_stops(scene: Sc
     patch(&scene, json!({"storage": "1Gi"})).await;
     scene.condition("orders", "StorageReady", "True", "Ready").await;
     scene.condition("orders", "Stalled", "False", "Idle").await;
+}
+
+/// The driver's words are told, the database serves on, and the volume grows as soon as there is room.
+pub async fn a_growth_that_fails_is_named_and_heals(scene: Scene) {
+    scene.apply("orders", json!({})).await;
+    scene.ready("orders").await;
+    let pod = scene.api::<Pod>().get("orders-db-1-0").await.unwrap();
+    let name = volume(&scene).await.name_any();
+    let full = |value: Value| {
+        let volumes = Api::<PersistentVolume>::all(scene.world.client.clone());
+        let (name, full) = (name.clone(), json!({"metadata": {"annotations": {FULL: value}}}));
+        async move {
+            let parameters = PatchParams::default();
+            volumes
+                .patch(&name, &parameters, &Patch::Merge(full))
+                .await
+                .unwrap();
+        }
+    };
+    full(json!("yes")).await;
+    patch(&scene, json!({"storage": "2Gi"})).await;
+    let said = scene
+        .condition("orders", "StorageReady", "False", "ExpansionStuck")
+        .await;
+    assert!(said.contains("the storage behind it is full"), "{said}");
+    scene.condition("orders", "Ready", "True", "Ready").await;
+    scene.write("orders", "meanwhile").await;
+    full(Value::Null).await;
+    scene.condition("orders", "StorageReady", "True", "Ready").await;
+    scene.condition("orders", "Stalled", "False", "Idle").await;
+    let after = scene.api::<Pod>().get("orders-db-1-0").await.unwrap();
+    assert_eq!(after.uid(), pod.uid(), "nobody had to touch the Pod");
 }
 
 /// Two changes at once: the volume grows, and one restart brings the memory.

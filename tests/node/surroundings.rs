@@ -10,18 +10,14 @@ use serde_json::json;
 use crate::admission::Policy;
 use crate::ledger::Writer;
 use crate::trouble::{healed, named, soon};
-use crate::world::{HOME_CLASS, SPARE_CLASS, Scene, class};
+use crate::world::{HOME_CLASS, Scene, class};
 
 /// The node's cable is pulled: nothing is forced, and with the node everything comes back.
 pub async fn a_lost_node_is_named_and_heals_when_it_returns(scene: Scene) {
     let world = scene.world.clone();
     let node = world.spare_node().await;
-    scene
-        .apply("orders", json!({"storageClassName": SPARE_CLASS}))
-        .await;
-    scene.ready("orders").await;
+    let before = scene.ready_on(&node).await;
     let pods = scene.api::<Pod>();
-    let before = pods.get("orders-db-1-0").await.unwrap();
     let writer = Writer::begin(&scene, "orders").await;
     node.disconnect().unwrap();
     let parts = [

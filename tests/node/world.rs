@@ -193,6 +193,17 @@ impl Scene {
         .await;
     }
 
+    /// The claim `orders`, ready on the second node; returns its Pod.
+    pub async fn ready_on(&self, node: &Spare<'_>) -> Pod {
+        self.apply("orders", json!({"storageClassName": SPARE_CLASS}))
+            .await;
+        self.ready("orders").await;
+        let pod = self.api::<Pod>().get("orders-db-1-0").await.unwrap();
+        let found = pod.spec.as_ref().and_then(|it| it.node_name.as_deref());
+        assert_eq!(found, Some(node.name()), "the Pod's node");
+        pod
+    }
+
     /// Waits until a Pod runs that is not `before`, and returns it.
     pub async fn new_pod(&self, name: &str, before: &str) -> Pod {
         let pods = self.api::<Pod>();

@@ -1,27 +1,78 @@
 //! What is found decides what is done: the table of the API's section on deletion, row by row, and the states
 //! beside it in which data could be lost.
 
+use dbclaim::api::v1::EngineName;
 use dbclaim::plan::observed::{Detail, Ownership, SecretState};
 use dbclaim::render::{Kind, Slot};
-use insta::assert_snapshot;
+use insta::{allow_duplicates, assert_snapshot};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Reads, password};
 
+/// Every row for every engine.
+macro_rules! rows {
+    ($($row:ident),* $(,)?) => {
+        rows!(postgres, EngineName::Postgres: $($row),*);
+        rows!(mysql, EngineName::Mysql: $($row),*);
+    };
+    ($module:ident, $engine:path: $($row:ident),*) => {
+        mod $module {
+            use super::*;
+
+            $(#[test]
+            fn $row() {
+                allow_duplicates! { super::$row($engine) }
+            })*
+        }
+    };
+}
+
+rows![
+    nothing_there_makes_a_new_database,
+    the_record_of_a_new_volume_learns_what_the_agent_initialised,
+    no_volume_and_secrets_of_ours_make_a_new_database_with_that_password,
+    no_volume_and_only_the_binding_secret_of_ours_make_a_new_database_with_that_password,
+    a_foreign_secret_is_a_name_that_is_taken,
+    our_volume_and_our_secrets_are_served_again,
+    an_undelete_that_reads_the_secrets_changes_neither,
+    our_volume_without_secrets_is_served_with_new_passwords,
+    our_volume_found_empty_is_never_initialised_again,
+    our_volume_that_was_never_initialised_is,
+    another_engine_or_major_version_is_refused,
+    a_volume_in_another_class_is_blocked_instead_of_refused_by_the_api_server,
+    any_foreign_object_is_a_name_that_is_taken_and_nothing_is_made,
+    what_a_foreign_volume_says_of_itself_resolves_nothing,
+    a_former_claims_objects_are_waited_for,
+    a_volume_that_is_gone_after_initialisation_is_never_made_anew,
+    a_volume_that_is_gone_before_the_status_tells_of_its_data_is_never_made_anew,
+    a_volume_that_is_gone_before_it_was_initialised_is_made_anew,
+    a_volume_of_ours_without_the_record_of_its_data_is_not_taken_for_a_new_one,
+    a_record_that_is_lost_while_the_agent_runs_is_written_again,
+    a_volume_that_is_being_deleted_is_never_used,
+    a_former_claims_volume_on_its_way_out_is_waited_for,
+    a_claim_that_is_gone_gets_nothing_that_would_outlive_it,
+];
+
 const TAKEN: &str = "blocked Accepted: NameTaken\nagain in 30s";
 const MISSING: &str = "blocked StorageReady: DataMissing\nagain in 30s";
 
+/// A claim that serves.
+fn ready(engine: EngineName) -> Cluster {
+    let mut cluster = Cluster::of(engine);
+    cluster.live();
+    cluster
+}
+
 /// A claim that was deleted under Retain and is created again, after everything that had an owner is gone.
-fn undelete() -> Cluster {
-    let mut cluster = Cluster::ready();
+fn undelete(engine: EngineName) -> Cluster {
+    let mut cluster = ready(engine);
     cluster.recreate();
     cluster.collect_former();
     cluster
 }
 
-#[test]
-fn nothing_there_makes_a_new_database() {
-    let mut cluster = Cluster::new();
+fn nothing_there_makes_a_new_database(engine: EngineName) {
+    let mut cluster = Cluster::of(engine);
     let first = cluster.pass();
     assert_snapshot!(first.text(), @r"
     create Volume Service MembersService Config Report ServiceAccount Role AdminSecret AppSecret
@@ -35,9 +86,8 @@ fn nothing_there_makes_a_new_database() {
     assert_eq!(password(&cluster.admin), password(&cluster.app));
 }
 
-#[test]
-fn the_record_of_a_new_volume_learns_what_the_agent_initialised() {
-    let mut cluster = Cluster::new();
+fn the_record_of_a_new_volume_learns_what_the_agent_initialised(engine: EngineName) {
+    let mut cluster = Cluster::of(engine);
     cluster.settle();
     cluster.controllers();
     assert_eq!(
@@ -64,9 +114,8 @@ fn the_record_of_a_new_volume_learns_what_the_agent_initialised() {
     );
 }
 
-#[test]
-fn no_volume_and_secrets_of_ours_make_a_new_database_with_that_password() {
-    let mut cluster = undelete();
+fn no_volume_and_secrets_of_ours_make_a_new_database_with_that_password(engine: EngineName) {
+    let mut cluster = undelete(engine);
     cluster.remove(Slot::Volume);
     let before = password(&cluster.admin).map(str::to_owned);
     assert_snapshot!(cluster.pass().text(), @r"
@@ -78,9 +127,8 @@ fn no_volume_and_secrets_of_ours_make_a_new_database_with_that_password() {
     assert_eq!(password(&cluster.app), before.as_deref());
 }
 
-#[test]
-fn no_volume_and_only_the_binding_secret_of_ours_make_a_new_database_with_that_password() {
-    let mut cluster = undelete();
+fn no_volume_and_only_the_binding_secret_of_ours_make_a_new_database_with_that_password(engine: EngineName) {
+    let mut cluster = undelete(engine);
     cluster.remove(Slot::Volume);
     cluster.remove(Slot::AdminSecret);
     cluster.controllers();
@@ -90,10 +138,9 @@ fn no_volume_and_only_the_binding_secret_of_ours_make_a_new_database_with_that_p
     assert_eq!(password(&cluster.app), before.as_deref());
 }
 
-#[test]
-fn a_foreign_secret_is_a_name_that_is_taken() {
+fn a_foreign_secret_is_a_name_that_is_taken(engine: EngineName) {
     for slot in [Slot::AdminSecret, Slot::AppSecret] {
-        let mut cluster = Cluster::new();
+        let mut cluster = Cluster::of(engine);
         *cluster.secret(slot).unwrap() = SecretState::Present {
             uid: "theirs".into(),
             ownership: Ownership::Foreign,
@@ -106,9 +153,8 @@ fn a_foreign_secret_is_a_name_that_is_taken() {
     }
 }
 
-#[test]
-fn our_volume_and_our_secrets_are_served_again() {
-    let mut cluster = undelete();
+fn our_volume_and_our_secrets_are_served_again(engine: EngineName) {
+    let mut cluster = undelete(engine);
     let before = (password(&cluster.app).map(str::to_owned), cluster.data.clone());
     assert_snapshot!(cluster.pass().text(), @r"
     create Service MembersService Config Report ServiceAccount Role StatefulSet
@@ -129,9 +175,8 @@ fn our_volume_and_our_secrets_are_served_again() {
     assert_eq!((password(&cluster.app).map(str::to_owned), cluster.data), before);
 }
 
-#[test]
-fn an_undelete_that_reads_the_secrets_changes_neither() {
-    let mut cluster = undelete();
+fn an_undelete_that_reads_the_secrets_changes_neither(engine: EngineName) {
+    let mut cluster = undelete(engine);
     cluster.reads = Reads::Always;
     assert_snapshot!(cluster.pass().text(), @r"
     create Service MembersService Config Report ServiceAccount Role StatefulSet
@@ -139,9 +184,8 @@ fn an_undelete_that_reads_the_secrets_changes_neither() {
     ");
 }
 
-#[test]
-fn our_volume_without_secrets_is_served_with_new_passwords() {
-    let mut cluster = undelete();
+fn our_volume_without_secrets_is_served_with_new_passwords(engine: EngineName) {
+    let mut cluster = undelete(engine);
     let before = password(&cluster.app).map(str::to_owned);
     cluster.remove(Slot::AdminSecret);
     cluster.remove(Slot::AppSecret);
@@ -163,9 +207,8 @@ fn our_volume_without_secrets_is_served_with_new_passwords() {
     assert_ne!(password(&cluster.app), before.as_deref());
 }
 
-#[test]
-fn our_volume_found_empty_is_never_initialised_again() {
-    let mut cluster = undelete();
+fn our_volume_found_empty_is_never_initialised_again(engine: EngineName) {
+    let mut cluster = undelete(engine);
     cluster.data.clear();
     cluster.live();
     let report = cluster.report().unwrap().clone();
@@ -174,29 +217,35 @@ fn our_volume_found_empty_is_never_initialised_again() {
     assert_snapshot!(cluster.pass().text(), @"nothing");
 }
 
-#[test]
-fn our_volume_that_was_never_initialised_is() {
-    let mut cluster = undelete();
+fn our_volume_that_was_never_initialised_is(engine: EngineName) {
+    let mut cluster = undelete(engine);
     cluster.data.clear();
     cluster.record().unwrap().initialized = None;
     cluster.live();
     assert_eq!(cluster.data.len(), 1);
 }
 
-#[test]
-fn another_engine_or_major_version_is_refused() {
-    let mut cluster = undelete();
-    cluster.record().unwrap().major = "18".into();
-    cluster.spec.version = Some("17".into());
-    assert_snapshot!(cluster.pass().text(), @"refused: the volume orders-db-1 holds postgres 18 of shop/orders, and postgres 17 is asked for; create the claim with what the volume holds, or under another name");
-    let mut cluster = undelete();
-    cluster.record().unwrap().engine = "mysql".into();
-    assert_snapshot!(cluster.pass().text(), @"refused: the volume orders-db-1 holds mysql 17 of shop/orders, and postgres 17 is asked for; create the claim with what the volume holds, or under another name");
+fn another_engine_or_major_version_is_refused(engine: EngineName) {
+    let (name, series, other_series, other) = match engine {
+        EngineName::Postgres => ("postgres", "17", "18", "mysql"),
+        EngineName::Mysql => ("mysql", "9.7", "8.4", "postgres"),
+    };
+    let refused = |holds: &str| {
+        format!(
+            "refused: the volume orders-db-1 holds {holds} of shop/orders, and {name} {series} is asked for; create the claim with what the volume holds, or under another name"
+        )
+    };
+    let mut cluster = undelete(engine);
+    cluster.record().unwrap().major = other_series.into();
+    cluster.spec.version = Some(series.into());
+    assert_eq!(cluster.pass().text(), refused(&format!("{name} {other_series}")));
+    let mut cluster = undelete(engine);
+    cluster.record().unwrap().engine = other.into();
+    assert_eq!(cluster.pass().text(), refused(&format!("{other} {series}")));
 }
 
-#[test]
-fn a_volume_in_another_class_is_blocked_instead_of_refused_by_the_api_server() {
-    let mut cluster = undelete();
+fn a_volume_in_another_class_is_blocked_instead_of_refused_by_the_api_server(engine: EngineName) {
+    let mut cluster = undelete(engine);
     cluster.spec.storage_class_name = Some("fast".into());
     assert_snapshot!(cluster.pass().text(), @r"
     blocked StorageReady: DataMismatch
@@ -204,32 +253,29 @@ fn a_volume_in_another_class_is_blocked_instead_of_refused_by_the_api_server() {
     ");
 }
 
-#[test]
-fn any_foreign_object_is_a_name_that_is_taken_and_nothing_is_made() {
+fn any_foreign_object_is_a_name_that_is_taken_and_nothing_is_made(engine: EngineName) {
     for slot in Slot::ALL {
         if slot.kind() == Kind::Secret {
             continue;
         }
-        let mut cluster = Cluster::new();
+        let mut cluster = Cluster::of(engine);
         cluster.foreign(slot);
         assert_eq!(cluster.pass().text(), TAKEN, "{slot:?}");
-        let mut cluster = Cluster::ready();
+        let mut cluster = ready(engine);
         cluster.foreign(slot);
         assert_eq!(cluster.pass().text(), TAKEN, "{slot:?}");
     }
 }
 
-#[test]
-fn what_a_foreign_volume_says_of_itself_resolves_nothing() {
-    let mut cluster = undelete();
+fn what_a_foreign_volume_says_of_itself_resolves_nothing(engine: EngineName) {
+    let mut cluster = undelete(engine);
     cluster.record().unwrap().major = "12".into();
     cluster.volume().unwrap().child.ownership = Ownership::Foreign;
     assert_eq!(cluster.pass().text(), TAKEN);
 }
 
-#[test]
-fn a_former_claims_objects_are_waited_for() {
-    let mut cluster = Cluster::ready();
+fn a_former_claims_objects_are_waited_for(engine: EngineName) {
+    let mut cluster = ready(engine);
     cluster.recreate();
     let pass = cluster.pass();
     assert!(pass.plan.steps.is_empty(), "{}", pass.text());
@@ -243,9 +289,8 @@ fn a_former_claims_objects_are_waited_for() {
     assert_eq!(cluster.data.len(), 1);
 }
 
-#[test]
-fn a_volume_that_is_gone_after_initialisation_is_never_made_anew() {
-    let mut cluster = Cluster::ready();
+fn a_volume_that_is_gone_after_initialisation_is_never_made_anew(engine: EngineName) {
+    let mut cluster = ready(engine);
     cluster.remove(Slot::Volume);
     assert_eq!(cluster.pass().text(), MISSING);
     cluster.remove(Slot::StatefulSet);
@@ -253,17 +298,15 @@ fn a_volume_that_is_gone_after_initialisation_is_never_made_anew() {
     assert_eq!(cluster.pass().text(), MISSING);
 }
 
-#[test]
-fn a_volume_that_is_gone_before_the_status_tells_of_its_data_is_never_made_anew() {
-    let mut cluster = Cluster::ready();
+fn a_volume_that_is_gone_before_the_status_tells_of_its_data_is_never_made_anew(engine: EngineName) {
+    let mut cluster = ready(engine);
     cluster.said_initialized = false;
     cluster.remove(Slot::Volume);
     assert_eq!(cluster.pass().text(), MISSING);
 }
 
-#[test]
-fn a_volume_that_is_gone_before_it_was_initialised_is_made_anew() {
-    let mut cluster = Cluster::new();
+fn a_volume_that_is_gone_before_it_was_initialised_is_made_anew(engine: EngineName) {
+    let mut cluster = Cluster::of(engine);
     cluster.settle();
     cluster.remove(Slot::Volume);
     assert_snapshot!(cluster.pass().text(), @r"
@@ -272,8 +315,7 @@ fn a_volume_that_is_gone_before_it_was_initialised_is_made_anew() {
     ");
 }
 
-#[test]
-fn a_volume_of_ours_without_the_record_of_its_data_is_not_taken_for_a_new_one() {
+fn a_volume_of_ours_without_the_record_of_its_data_is_not_taken_for_a_new_one(engine: EngineName) {
     // Somebody restored an empty volume under the name, or removed the annotation while nothing ran.
     for lost in [
         |it: &mut Cluster| it.record().unwrap().initialized = None,
@@ -284,7 +326,7 @@ fn a_volume_of_ours_without_the_record_of_its_data_is_not_taken_for_a_new_one() 
             volume.identity = None;
         },
     ] {
-        let mut cluster = Cluster::ready();
+        let mut cluster = ready(engine);
         cluster.remove(Slot::StatefulSet);
         cluster.controllers();
         lost(&mut cluster);
@@ -292,9 +334,8 @@ fn a_volume_of_ours_without_the_record_of_its_data_is_not_taken_for_a_new_one() 
     }
 }
 
-#[test]
-fn a_record_that_is_lost_while_the_agent_runs_is_written_again() {
-    let mut cluster = Cluster::ready();
+fn a_record_that_is_lost_while_the_agent_runs_is_written_again(engine: EngineName) {
+    let mut cluster = ready(engine);
     let before = cluster.record().unwrap().clone();
     cluster.edit(Slot::Volume, |it| {
         it["metadata"]["annotations"]["platform.acme.com/identity"] = Value::Null;
@@ -308,9 +349,8 @@ fn a_record_that_is_lost_while_the_agent_runs_is_written_again() {
     assert_eq!(*cluster.record().unwrap(), before);
 }
 
-#[test]
-fn a_volume_that_is_being_deleted_is_never_used() {
-    let mut cluster = Cluster::ready();
+fn a_volume_that_is_being_deleted_is_never_used(engine: EngineName) {
+    let mut cluster = ready(engine);
     cluster.volume().unwrap().child.deleting = true;
     assert_snapshot!(cluster.pass().text(), @r"
     blocked StorageReady: VolumeTerminating
@@ -323,9 +363,8 @@ fn a_volume_that_is_being_deleted_is_never_used() {
     ");
 }
 
-#[test]
-fn a_former_claims_volume_on_its_way_out_is_waited_for() {
-    let mut cluster = undelete();
+fn a_former_claims_volume_on_its_way_out_is_waited_for(engine: EngineName) {
+    let mut cluster = undelete(engine);
     cluster.volume().unwrap().child.deleting = true;
     assert_snapshot!(cluster.pass().text(), @r"
     blocked StorageReady: WaitingForRemoval
@@ -336,9 +375,8 @@ fn a_former_claims_volume_on_its_way_out_is_waited_for() {
     assert_eq!(cluster.data.len(), 1);
 }
 
-#[test]
-fn a_claim_that_is_gone_gets_nothing_that_would_outlive_it() {
-    let mut cluster = Cluster::new();
+fn a_claim_that_is_gone_gets_nothing_that_would_outlive_it(engine: EngineName) {
+    let mut cluster = Cluster::of(engine);
     cluster.claim_gone = true;
     assert_snapshot!(cluster.pass().text(), @"nothing");
 }

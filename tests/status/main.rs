@@ -14,6 +14,7 @@
     reason = "the model of the planner's tests, of which this program needs a part"
 )]
 mod cluster;
+mod growth;
 mod memory;
 mod start;
 mod states;

@@ -1,7 +1,7 @@
 //! States that a claim can be in, by name.
 
 use dbclaim::api::protocol::{MemberPhase, Report, WriteTest};
-use dbclaim::plan::observed::{ContainerTrouble, Detail, LastEnd, Pod, SecretState, Volume, Warning};
+use dbclaim::plan::observed::{ContainerTrouble, Detail, Growth, LastEnd, Pod, SecretState, Volume, Warning};
 use dbclaim::render::{Kind, Slot};
 
 use crate::at;
@@ -23,7 +23,7 @@ pub fn pod(cluster: &mut Cluster) -> &mut Pod {
     }
 }
 
-fn volume(cluster: &mut Cluster) -> &mut Volume {
+pub fn volume(cluster: &mut Cluster) -> &mut Volume {
     match &mut cluster.volume().unwrap().child.detail {
         Detail::Volume(volume) => volume,
         _ => panic!("a volume"),
@@ -247,6 +247,7 @@ pub fn in_trouble() -> Vec<Row> {
         with_certificates(),
         with_names(),
         with_the_volume(),
+        with_its_growth(),
         short_of_ready(),
     ]
     .concat()
@@ -374,6 +375,74 @@ fn with_the_volume() -> Vec<Row> {
     ]
 }
 
+/// A claim that asks for a larger volume than it has, and of whose growth this is known.
+pub fn growing(growth: Growth, warning: Option<(Kind, &str, &str)>) -> Cluster {
+    let mut cluster = Cluster::ready();
+    cluster.spec.storage = Some("20Gi".into());
+    cluster.settle();
+    volume(&mut cluster).growth = (growth != Growth::default()).then(|| Box::new(growth));
+    cluster.warning = warning.map(|(kind, reason, message)| Warning {
+        kind,
+        name: "orders-db-1".into(),
+        reason: reason.into(),
+        message: message.into(),
+    });
+    cluster
+}
+
+fn with_its_growth() -> Vec<Row> {
+    let none = Growth::default;
+    let pvc = Kind::PersistentVolumeClaim;
+    let failed = "resize volume \"pvc-1\" by resizer \"disk.csi.acme.com\" failed: rpc error: code = ResourceExhausted desc = the pool is full.";
+    let left = "Ignoring the PVC: didn't find a plugin capable of expanding the volume; waiting for an external controller to process this PVC.";
+    let said = |type_: &str, words: &str| Some((type_.to_owned(), words.to_owned()));
+    let on_node = || Growth {
+        on_node: true,
+        ..none()
+    };
+    let node_failed = Growth {
+        failure: said("NodeResizeError", "resize2fs failed"),
+        ..on_node()
+    };
+    let infeasible = Growth {
+        infeasible: true,
+        failure: said("ControllerResizeInfeasible", ""),
+        ..none()
+    };
+    let by_an_event = || growing(none(), Some((pvc, "VolumeResizeFailed", failed)));
+    vec![
+        row("the volume grows", growing(none(), None), |_| {}),
+        row(
+            "the node enlarges the file system",
+            growing(on_node(), None),
+            |_| {},
+        ),
+        row("the driver cannot enlarge the volume", by_an_event(), |_| {}),
+        row(
+            "there is no driver that enlarges the volume",
+            growing(none(), Some((pvc, "ExternalExpanding", left))),
+            |_| {},
+        ),
+        row(
+            "the node cannot enlarge the file system",
+            growing(node_failed, None),
+            |_| {},
+        ),
+        row(
+            "the volume can never be as large",
+            growing(infeasible, None),
+            |_| {},
+        ),
+        row("the volume is full and does not grow", by_an_event(), |it| {
+            say(it, MemberPhase::Running, None, |report| {
+                let message = Some("could not extend file: No space left on device".into());
+                report.write_test = Some(WriteTest { ok: false, message });
+                report.disk_percent = Some(100);
+            });
+        }),
+    ]
+}
+
 /// It serves, or goes; not all is as it shall be.
 fn short_of_ready() -> Vec<Row> {
     vec![
@@ -386,10 +455,6 @@ fn short_of_ready() -> Vec<Row> {
         row("a new password is on its way", Cluster::ready(), |it| {
             it.remove(Slot::AdminSecret);
             it.controllers();
-            it.settle();
-        }),
-        row("the volume grows", Cluster::ready(), |it| {
-            it.spec.storage = Some("20Gi".into());
             it.settle();
         }),
         row("a restart is pending", Cluster::ready(), |it| {

@@ -11,7 +11,10 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::{Context, Error, decide, folder};
+use super::{Context, Error, FULL, decide, folder};
+
+/// The condition of a claim whose volume could not be enlarged, since Kubernetes 1.34.
+const FAILED: &str = "ControllerResizeError";
 
 /// Brings a volume, and then the status of its claim, to the size that the claim asks for.
 pub(super) async fn grow(
@@ -31,11 +34,16 @@ pub(super) async fn grow(
         "conditions": [{"type": "Resizing", "status": "True"}],
     });
     patch_status(&claims, claim, resizing).await?;
-    resize_volume(claim, volume, size, context).await?;
+    if let Err(error) = resize_volume(claim, volume, size, context).await {
+        let failed = json!({"type": FAILED, "status": "True", "message": error.to_string()});
+        patch_status(&claims, claim, json!({"conditions": [failed]})).await?;
+        return Err(error);
+    }
+    let over = ["Resizing", FAILED].map(|type_| json!({"type": type_, "$patch": "delete"}));
     let resized = json!({
         "capacity": {"storage": size},
         "allocatedResourceStatuses": {"storage": null},
-        "conditions": [{"type": "Resizing", "$patch": "delete"}],
+        "conditions": over,
     });
     patch_status(&claims, claim, resized).await?;
     info!(volume, claim = claim.name_any(), size = size.0, "grew a volume");
@@ -74,6 +82,12 @@ async fn resize_volume(
         }
     };
     let observed = volumes.get(volume).await.map_err(failed("read"))?;
+    if observed.annotations().contains_key(FULL) {
+        return Err(Error::Refused(format!(
+            "volume {volume} cannot grow to {}: the storage behind it is full",
+            size.0
+        )));
+    }
     let local = observed.spec.as_ref().and_then(|spec| spec.local.as_ref());
     if let (Some(bytes), Some(local)) = (decide::enforced(claim), local) {
         let path = Path::new(&local.path);

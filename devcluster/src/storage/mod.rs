@@ -40,6 +40,9 @@ pub const FIXED_CLASS: &str = "devcluster-fixed";
 /// lost when the cluster stops. They can grow.
 pub const SIZED_CLASS: &str = "devcluster-sized";
 
+/// An annotation of a persistent volume that must not grow, as where the storage behind it is full.
+pub const FULL: &str = "devcluster.local/full";
+
 /// What this provisioner is called in storage classes and annotations.
 pub const PROVISIONER: &str = "devcluster.local/volumes";
 

@@ -14,9 +14,11 @@ mod wire;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::Signal;
 
+use super::engine::Configured;
 use super::guard::DataState;
 use super::process::Process;
 use super::root::Root;
@@ -43,6 +45,8 @@ pub(super) struct Mysql {
     run: PathBuf,
     /// The mounted `my.cnf`.
     config: PathBuf,
+    /// What came of the last change of the configuration while this server runs.
+    configured: Mutex<Configured>,
 }
 
 impl Mysql {
@@ -70,6 +74,7 @@ impl Mysql {
             data: root.volume().join(NAME).join(&config.major).join("data"),
             run: root.run(),
             config: root.config().join("my.cnf"),
+            configured: Mutex::default(),
         })
     }
 
@@ -92,6 +97,11 @@ impl Mysql {
             major: self.written_by().unwrap_or_else(|| self.series.clone()),
             system_identifier: self.server_uuid(),
         })
+    }
+
+    /// Remembers what came of a change, as long as this server runs.
+    fn remember(&self, configured: Configured) {
+        *self.configured.lock().unwrap_or_else(PoisonError::into_inner) = configured;
     }
 
     fn server_uuid(&self) -> Option<String> {

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, getuid};
 
 use super::{Mysql, text};
-use crate::agent::engine::Start;
+use crate::agent::engine::{Configured, Start};
 use crate::agent::process::Process;
 use crate::api::protocol::Trouble;
 
@@ -99,6 +99,7 @@ impl Mysql {
         fs::set_permissions(&self.data, fs::Permissions::from_mode(0o750))
             .map_err(|error| failed(format!("cannot set the mode of {}: {error}", self.data.display())))?;
         self.remove_stale_files();
+        self.remember(Configured::default());
         let mut command = self
             .command()
             .map_err(|error| failed(format!("cannot prepare the server's directories: {error}")))?;

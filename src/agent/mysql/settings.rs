@@ -1,5 +1,6 @@
 //! The configuration file against the running server: what can be changed while it runs is changed, the rest
-//! waits for a restart. The server says itself which is which, so there is no list of ours to grow old.
+//! waits for a restart. What is not in the file any more goes back to the server's default. The server says itself
+//! which is which, and where each value comes from, so there is no list of ours to grow old.
 
 use std::collections::HashMap;
 
@@ -7,6 +8,7 @@ use super::sql::Session;
 use super::text::{identifier, literal};
 use super::wire::Error;
 use crate::agent::engine::{Configured, EngineError};
+use crate::engine::mysql::parameters::PARAMETERS;
 
 /// "Variable … is a read only variable".
 const READ_ONLY: u16 = 1238;
@@ -35,20 +37,51 @@ pub(super) async fn apply(session: &Session, file: &str) -> Result<Configured, E
         return Ok(refused(unknown));
     }
     let mut configured = Configured::default();
+    let left = left_over(session, &wanted).await?;
+    // First what is taken back: what is asked for may depend on it.
+    for name in left {
+        set(session, name, "DEFAULT", &mut configured).await?;
+    }
     for (name, value) in wanted {
-        if running.get(&name).is_some_and(|now| same(now, &value)) {
-            continue;
-        }
-        let set = format!("SET GLOBAL {} = {}", identifier(&name), expression(&value));
-        match session.attempted(&set).await? {
-            Ok(_) => {}
-            Err(Error::Server { code: READ_ONLY, .. }) => configured.pending_restart.push(name),
-            Err(Error::Server { message, .. }) => configured.errors.push(format!("{name}: {message}")),
-            Err(error) => return Err(super::sql::failed("change a setting", &error)),
+        if running.get(&name).is_none_or(|now| !same(now, &value)) {
+            set(session, name, &expression(&value), &mut configured).await?;
         }
     }
     configured.pending_restart.sort();
     Ok(configured)
+}
+
+/// Changes one setting, or says why not.
+async fn set(
+    session: &Session,
+    name: String,
+    value: &str,
+    configured: &mut Configured,
+) -> Result<(), EngineError> {
+    let set = format!("SET GLOBAL {} = {value}", identifier(&name));
+    match session.attempted(&set).await? {
+        Ok(_) => {}
+        Err(Error::Server { code: READ_ONLY, .. }) => configured.pending_restart.push(name),
+        Err(Error::Server { message, .. }) => configured.errors.push(format!("{name}: {message}")),
+        Err(error) => return Err(super::sql::failed("change a setting", &error)),
+    }
+    Ok(())
+}
+
+/// Names of settings that the server has from a file, or from an earlier change of ours, and that are not wanted any
+/// more. What the agent has set for other reasons, such as the place of the certificate, is none of the file's.
+async fn left_over(session: &Session, wanted: &[(String, String)]) -> Result<Vec<String>, EngineError> {
+    let query = "SELECT variable_name, variable_source FROM performance_schema.variables_info \
+         WHERE variable_source IN ('EXPLICIT', 'DYNAMIC') ORDER BY variable_name";
+    let rows = session.rows("ask where settings come from", query).await?;
+    let left = rows.into_iter().filter_map(|row| {
+        let mut cells = row.into_iter();
+        let (name, source) = (cells.next()??, cells.next()??);
+        let may_be_set = PARAMETERS.iter().any(|it| it.name == name);
+        let ours = source == "EXPLICIT" || may_be_set;
+        (ours && wanted.iter().all(|(known, _)| *known != name)).then_some(name)
+    });
+    Ok(left.collect())
 }
 
 fn refused(errors: Vec<String>) -> Configured {

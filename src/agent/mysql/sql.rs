@@ -1,5 +1,6 @@
 //! Sessions with the local server as its administrator, over its socket; and what is asked of it.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -67,13 +68,20 @@ impl Mysql {
             attempt: "read the configuration file",
             message: error.to_string(),
         })?;
-        super::settings::apply(&self.session().await?, &file).await
+        let configured = super::settings::apply(&self.session().await?, &file).await?;
+        self.remember(configured.clone());
+        Ok(configured)
     }
 
-    /// The server has read its file at its start, and would not run if it did not like it.
+    /// What came of the last change. Without one, the server has read its file at its start, and would not run if it
+    /// did not like it.
     pub(in crate::agent) async fn configured(&self) -> Result<Configured, EngineError> {
         self.session().await?.ping().await?;
-        Ok(Configured::default())
+        Ok(self
+            .configured
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone())
     }
 
     pub(in crate::agent) async fn write_test(&self) -> Result<(), EngineError> {

@@ -182,7 +182,9 @@ impl Session {
     }
 
     async fn configured(&self) -> Result<Configured, EngineError> {
-        let pending = "SELECT name FROM pg_settings WHERE pending_restart ORDER BY name";
+        // The server leaves its mark on a setting that came into the file and went before a restart.
+        let pending = "SELECT name FROM pg_settings s WHERE pending_restart AND (source = 'configuration file' \
+             OR EXISTS (SELECT FROM pg_file_settings f WHERE lower(f.name) = s.name)) ORDER BY name";
         // A setting that waits for a restart is listed as not applied; that is no error of the file.
         let errors = "SELECT format('%s: %s', coalesce(f.name, 'line ' || f.sourceline), f.error) AS problem \
              FROM pg_file_settings f WHERE f.error IS NOT NULL AND NOT EXISTS \

@@ -42,6 +42,10 @@ impl Dice {
 
 /// What a claim asks for.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "choices that do not depend on each other"
+)]
 pub struct Wish {
     engine: EngineName,
     series: &'static str,
@@ -58,6 +62,8 @@ pub struct Wish {
     extensions: Vec<&'static str>,
     pub hibernated: bool,
     delete: bool,
+    /// Whether connections without TLS are let in.
+    plaintext: bool,
     team: usize,
     restart: usize,
 }
@@ -77,6 +83,7 @@ impl Wish {
             extensions: Vec::new(),
             hibernated: false,
             delete: dice.once_in(2),
+            plaintext: dice.once_in(3),
             team: 0,
             restart: 0,
         };
@@ -93,7 +100,7 @@ impl Wish {
     }
 
     fn change(&mut self, dice: &mut Dice) -> String {
-        match dice.roll(11) {
+        match dice.roll(12) {
             0 | 1 => {
                 self.size = dice.pick(&SIZES);
                 format!("size {:?}", self.size)
@@ -115,6 +122,10 @@ impl Wish {
                 format!("policy {}", self.policy())
             }
             9 => {
+                self.plaintext = !self.plaintext;
+                format!("tls required {}", !self.plaintext)
+            }
+            10 => {
                 self.team += 1;
                 format!("team {}", self.team)
             }
@@ -203,7 +214,7 @@ impl Wish {
     pub fn spec(&self) -> Value {
         let mut spec = json!({"engine": self.engine, "size": self.size, "team": format!("team-{}", self.team),
             "deletionPolicy": self.policy(), "hibernated": self.hibernated, "parameters": self.parameters,
-            "extensions": self.extensions});
+            "extensions": self.extensions, "tls": {"required": !self.plaintext}});
         if let Some(version) = self.version() {
             spec["version"] = json!(version);
         }
@@ -243,7 +254,8 @@ impl Wish {
         let memory = class::size(self.size).engine_memory();
         let mut extensions: Vec<_> = self.extensions.iter().map(|it| (*it).to_owned()).collect();
         extensions.sort();
-        let files = Engine::from(self.engine).config_files(memory, &self.parameters, &extensions, false);
+        let files =
+            Engine::from(self.engine).config_files(memory, &self.parameters, &extensions, self.plaintext);
         let lines = files.values().flat_map(|file| file.lines());
         let setting = |line: &str| {
             let (name, value) = line.split_once(" = ")?;

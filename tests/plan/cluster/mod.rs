@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use dbclaim::api::protocol::{Credentials, FORMAT, Identity, MemberConfig, Report};
-use dbclaim::api::v1::DatabaseClaimSpec;
+use dbclaim::api::v1::{DatabaseClaimSpec, EngineName};
 use dbclaim::certificate::Keys;
 use dbclaim::claim::{Claim, ClaimId};
 use dbclaim::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState, Warning};
@@ -144,7 +144,12 @@ pub struct Pass {
 impl Cluster {
     /// A claim that was created a moment ago.
     pub fn new() -> Self {
-        let spec = json!({"engine": "postgres", "size": "small", "team": "checkout"});
+        Self::of(EngineName::Postgres)
+    }
+
+    /// The same of an engine.
+    pub fn of(engine: EngineName) -> Self {
+        let spec = json!({"engine": engine, "size": "small", "team": "checkout"});
         Self {
             id: ClaimId {
                 namespace: "shop".into(),

@@ -202,6 +202,7 @@ fn volume(object: &Object) -> Volume {
         requested: Bytes::parse(spec["resources"]["requests"]["storage"].as_str().unwrap()).ok(),
         capacity: None,
         storage_class: spec["storageClassName"].as_str().map(str::to_owned),
+        growth: None,
     }
 }
 
