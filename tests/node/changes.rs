@@ -4,7 +4,7 @@ use dbclaim::api::key;
 use dbclaim::api::v1::{DatabaseClaim, Phase};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
+use kube::api::{LogParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::audit;
@@ -69,16 +69,21 @@ pub async fn a_restart_that_is_asked_for_happens_once(scene: Scene) {
     let after = uid(&scene).await;
     // Another change that is carried out shows that the operator has looked again.
     patch(&scene, json!({"spec": {"team": "billing"}})).await;
+    labelled(&scene, "billing").await;
+    assert_eq!(uid(&scene).await, after);
+    assert_eq!(restarts(&scene, from), 1);
+}
+
+/// Waits until the Pod is labelled with this team.
+async fn labelled(scene: &Scene, team: &str) {
     eventually("the label of the new team", || async {
         let pod = scene.api::<Pod>().get(POD).await.map_err(|it| it.to_string())?;
         match pod.labels().get(key::TEAM) {
-            Some(team) if team == "billing" => Ok(()),
+            Some(label) if label == team => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
     .await;
-    assert_eq!(uid(&scene).await, after);
-    assert_eq!(restarts(&scene, from), 1);
 }
 
 /// More memory reaches the Pod and the engine's settings with one clean restart.
@@ -96,6 +101,66 @@ pub async fn another_size_is_in_force_after_one_restart(scene: Scene) {
     let status = scene.claim("orders").await.status.unwrap();
     assert_eq!(status.resolved.unwrap().resources.memory, "2Gi");
     assert_eq!(status.members[0].pending_restart, Vec::<String>::new());
+}
+
+/// A newer version of the same series serves the same rows after one clean restart. An older one is refused then: it
+/// may not read what the newer one has written.
+pub async fn an_upgrade_within_the_series_restarts_once_and_has_no_way_back(scene: Scene) {
+    let Facts { upgraded, older, .. } = scene.engine.facts();
+    let newest = scene.newest();
+    assert_ne!(newest, *older, "there is nothing to upgrade to");
+    scene.apply("orders", json!({"version": upgraded})).await;
+    scene.ready("orders").await;
+    scene.write("orders", "kept").await;
+    let ran = version(&scene).await;
+    assert!(
+        upgraded == older && ran == *older || ran == newest,
+        "{ran} serves a claim that asks for {upgraded}"
+    );
+    let before = uid(&scene).await;
+    let from = audit::end(&scene.world);
+    patch(&scene, json!({"spec": {"version": newest}})).await;
+    served_by_another(&scene, &before).await;
+    assert_eq!(version(&scene).await, newest);
+    assert_eq!(restarts(&scene, from), 1);
+    let log = scene.api::<Pod>().logs(POD, &LogParams::default()).await.unwrap();
+    assert!(
+        (scene.engine.facts().clean)(&log),
+        "the database was not stopped cleanly:\n{log}"
+    );
+    let after = uid(&scene).await;
+    let back = Patch::Merge(json!({"spec": {"version": older}}));
+    let claims = scene.api::<DatabaseClaim>();
+    let refused = claims.patch("orders", &PatchParams::default(), &back).await;
+    let said = refused.expect_err("an older version was accepted").to_string();
+    assert!(
+        said.contains("cannot be lowered below the version that has run"),
+        "{said}"
+    );
+    assert_eq!(uid(&scene).await, after);
+    assert_eq!(scene.rows("orders").await, ["kept"]);
+}
+
+/// The version that served last.
+async fn version(scene: &Scene) -> String {
+    let status = scene.claim("orders").await.status.unwrap();
+    status.members[0].version.clone().unwrap_or_default()
+}
+
+/// Whether the spec says the series or leaves it out, it is the same wish.
+pub async fn a_series_that_is_written_or_not_restarts_nothing(scene: Scene) {
+    let before = serving(&scene).await;
+    let from = audit::end(&scene.world);
+    for (version, team) in [
+        (json!(scene.engine.facts().version), "with-it"),
+        (json!(null), "without-it"),
+    ] {
+        patch(&scene, json!({"spec": {"version": version, "team": team}})).await;
+        labelled(&scene, team).await;
+        scene.ready("orders").await;
+    }
+    assert_eq!(uid(&scene).await, before);
+    assert_eq!(restarts(&scene, from), 0);
 }
 
 /// A version whose image does not exist is named, and set back without a trace.

@@ -79,6 +79,8 @@ scenarios![
     life::a_volume_of_another_version_is_refused,
     changes::a_restart_that_is_asked_for_happens_once,
     changes::another_size_is_in_force_after_one_restart,
+    changes::an_upgrade_within_the_series_restarts_once_and_has_no_way_back,
+    changes::a_series_that_is_written_or_not_restarts_nothing,
     changes::a_version_without_an_image_is_named_and_taken_back,
     changes::parameters_are_in_force_at_once_or_wait_for_a_restart,
     changes::extensions_are_created_and_those_to_be_preloaded_wait,
