@@ -18,6 +18,7 @@ mod line;
 mod member;
 mod normal;
 mod program;
+mod resize;
 mod rights;
 mod scenarios;
 mod scene;
@@ -118,6 +119,8 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         shutdown::sigterm_in_the_middle_of_work_finishes_what_runs_and_releases_the_lease,
         grants::what_is_granted_is_what_is_used,
         walks::a_claim_ends_where_a_fresh_one_with_its_spec_begins,
+        resize::a_refused_resize_is_one_restart_and_told_why,
+        resize::a_full_quota_stops_nothing_but_the_larger_size,
         rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
     ];
     trials.extend(scenarios::ALL.iter().map(|scenario| {

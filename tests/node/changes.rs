@@ -2,11 +2,13 @@
 
 use dbclaim::api::key;
 use dbclaim::api::v1::{DatabaseClaim, Phase};
-use k8s_openapi::api::core::v1::Pod;
+use dbclaim::render::DATABASE;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 use kube::api::{LogParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
+use crate::admission::Policy;
 use crate::audit;
 use crate::engines::{Engine, Facts, Parameter};
 use crate::world::{Scene, eventually};
@@ -86,21 +88,122 @@ async fn labelled(scene: &Scene, team: &str) {
     .await;
 }
 
-/// More memory reaches the Pod and the engine's settings with one clean restart.
-pub async fn another_size_is_in_force_after_one_restart(scene: Scene) {
+/// More memory reaches the Pod and the engine's settings: while the engine runs where that is possible, and with one
+/// clean restart where not. Less memory is one clean restart.
+pub async fn another_size_is_in_force_without_a_restart_where_that_is_possible(scene: Scene) {
+    let _room = scene.world.room.lock().await;
+    let Facts {
+        memory, grows_live, ..
+    } = scene.engine.facts();
+    let before = serving(&scene).await;
+    let small = number(&scene, memory).await;
+    let session = scene.connect("orders").await;
+    let from = audit::end(&scene.world);
+    patch(&scene, json!({"spec": {"size": "medium"}})).await;
+    if *grows_live {
+        in_force(&scene, "2Gi").await;
+        assert_eq!(uid(&scene).await, before, "the Pod was replaced");
+        let container = container(&scene).await;
+        assert_eq!(container.restart_count, 0);
+        session.run("SELECT 1").await.expect("an open session goes on");
+    } else {
+        served_by_another(&scene, &before).await;
+        in_force(&scene, "2Gi").await;
+    }
+    assert_eq!(restarts(&scene, from), usize::from(!grows_live));
+    eventually("more memory for the engine", || async {
+        let large = number(&scene, memory).await;
+        (large > small)
+            .then_some(())
+            .ok_or(format!("{large} after {small}"))
+    })
+    .await;
+    assert_eq!(scene.rows("orders").await, ["kept"]);
+    // What it starts with from now on is the same.
+    let grown = uid(&scene).await;
+    patch(
+        &scene,
+        json!({"metadata": {"annotations": {key::RESTART: "now"}}}),
+    )
+    .await;
+    served_by_another(&scene, &grown).await;
+    in_force(&scene, "2Gi").await;
+    let status = scene.claim("orders").await.status.unwrap();
+    assert_eq!(status.members[0].pending_restart, Vec::<String>::new());
+    let (from, before) = (audit::end(&scene.world), uid(&scene).await);
+    patch(&scene, json!({"spec": {"size": "small"}})).await;
+    served_by_another(&scene, &before).await;
+    in_force(&scene, "512Mi").await;
+    assert_eq!(restarts(&scene, from), 1);
+    assert_eq!(number(&scene, memory).await, small);
+}
+
+/// Where the cluster does not resize Pods, a larger size is one clean restart, as for an engine that needs one.
+pub async fn a_pod_that_is_not_resized_is_replaced(scene: Scene) {
     let _room = scene.world.room.lock().await;
     let before = serving(&scene).await;
+    let refuses = json!({
+        "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"],
+            "operations": ["UPDATE"], "resources": ["pods/resize"]}]},
+        "validations": [{"expression": "false", "message": "nothing is resized here"}],
+    });
+    let bound = json!({"validationActions": ["Deny"]});
+    let policy = Policy::make(&scene, "ValidatingAdmissionPolicy", refuses, bound).await;
+    eventually("a policy in force", || async {
+        let resources = container(&scene).await.resources.unwrap();
+        let probe = json!({"spec": {"containers": [{"name": DATABASE, "resources": resources}]}});
+        let dry = PatchParams {
+            dry_run: true,
+            ..PatchParams::default()
+        };
+        let pods = scene.api::<Pod>();
+        match pods
+            .patch_subresource("resize", POD, &dry, &Patch::Strategic(probe))
+            .await
+        {
+            Ok(_) => Err("a Pod would be resized".to_owned()),
+            Err(error) => error
+                .to_string()
+                .contains("nothing is resized")
+                .then_some(())
+                .ok_or(error.to_string()),
+        }
+    })
+    .await;
     let from = audit::end(&scene.world);
     patch(&scene, json!({"spec": {"size": "medium"}})).await;
     served_by_another(&scene, &before).await;
+    in_force(&scene, "2Gi").await;
     assert_eq!(restarts(&scene, from), 1);
-    let pod = scene.api::<Pod>().get(POD).await.unwrap();
-    let container = &pod.spec.unwrap().containers[0];
-    let limits = container.resources.clone().unwrap().limits.unwrap();
-    assert_eq!(limits["memory"].0, "2Gi");
-    let status = scene.claim("orders").await.status.unwrap();
-    assert_eq!(status.resolved.unwrap().resources.memory, "2Gi");
-    assert_eq!(status.members[0].pending_restart, Vec::<String>::new());
+    policy.remove().await;
+}
+
+/// The database container, as the kubelet has it.
+async fn container(scene: &Scene) -> ContainerStatus {
+    let status = scene.api::<Pod>().get(POD).await.unwrap().status.unwrap();
+    status.container_statuses.unwrap().remove(0)
+}
+
+/// Waits until container and claim have this memory, and nothing is under way.
+pub async fn in_force(scene: &Scene, memory: &str) {
+    eventually(&format!("{memory} in force"), || async {
+        let limits = container(scene).await.resources.and_then(|it| it.limits);
+        let has = limits.and_then(|mut it| it.remove("memory"));
+        let status = scene.claim("orders").await.status.unwrap();
+        let said = status.resolved.as_ref().map(|it| it.resources.memory.clone());
+        let (has, said) = (has.map(|it| it.0).unwrap_or_default(), said.unwrap_or_default());
+        let rests = status.phase == Some(Phase::Ready);
+        (has == memory && said == memory && rests)
+            .then_some(())
+            .ok_or(format!("{has}, {said}, {:?}", status.phase))
+    })
+    .await;
+}
+
+/// What a query says, as a number.
+async fn number(scene: &Scene, query: &str) -> u64 {
+    let client = scene.connect("orders").await;
+    client.column(query).await.unwrap()[0].parse().unwrap()
 }
 
 /// A newer version of the same series serves the same rows after one clean restart. An older one is refused then: it

@@ -53,6 +53,10 @@ pub struct Facts {
     pub waiting: Parameter,
     /// A parameter that no claim may set.
     pub kept_back: (&'static str, &'static str),
+    /// Query for the memory that the engine keeps pages in, in bytes.
+    pub memory: &'static str,
+    /// Whether it takes over a larger size while it runs.
+    pub grows_live: bool,
     /// Size whose memory bears a volume in memory.
     pub roomy: &'static str,
     /// Makes a table, and puts about a megabyte into it.
@@ -109,6 +113,8 @@ const POSTGRES: Facts = Facts {
         says: "61",
     },
     kept_back: ("fsync", "off"),
+    memory: "SELECT pg_size_bytes(current_setting('shared_buffers'))::text",
+    grows_live: false,
     roomy: "small",
     bulk: [
         "CREATE TABLE IF NOT EXISTS large (row text)",
@@ -160,6 +166,8 @@ const MYSQL: Facts = Facts {
         says: "3",
     },
     kept_back: ("sync_binlog", "0"),
+    memory: "SELECT CAST(@@innodb_buffer_pool_size AS CHAR)",
+    grows_live: true,
     roomy: "medium",
     bulk: [
         "CREATE TABLE IF NOT EXISTS large (row_ LONGTEXT)",
