@@ -13,7 +13,7 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use http::{Method, Request};
 use kube::Client;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
@@ -21,10 +21,14 @@ use crate::api::v1::DatabaseClaimStatus;
 use crate::api::wire::{Meta, MetaOnly};
 use crate::api::{API_VERSION, FINALIZER, KIND, manager};
 use crate::claim::ClaimId;
+use crate::claim::quantity::Bytes;
 use crate::plan::Step;
 use crate::render::{Kind, Object, Slot};
 
 pub use fence::{Fence, Fenced};
+
+/// The verb of [`Step::Resize`].
+pub const RESIZE: &str = "resize";
 
 /// A write failed.
 #[derive(Debug, Error)]
@@ -56,6 +60,13 @@ pub enum Written {
         slot: Option<Slot>,
         /// Metadata.
         meta: Box<Meta>,
+    },
+    /// A Pod whose resources were changed; metadata as they are now.
+    Resized {
+        /// Metadata.
+        meta: Box<Meta>,
+        /// The memory that it asks for now.
+        memory: Bytes,
     },
     /// Both Secrets as they are now; metadata only.
     Secrets {
@@ -130,6 +141,35 @@ impl Writer {
             .map_err(failed("create", kind, &object.name, Some(object.slot)))
     }
 
+    async fn apply(&self, namespace: &str, object: &Object, uid: &str) -> Result<Written, Error> {
+        let kind = object.slot.kind();
+        let url = format!("{}/{}?{MANAGER}&force=true", kind.path(namespace), object.name);
+        let mut body = object.body.clone();
+        insert(&mut body, "uid", json!(uid));
+        let sent = self.send(Method::PATCH, &url, APPLY, &body).await;
+        let meta = sent.map_err(failed("apply", kind, &object.name, Some(object.slot)))?;
+        Ok(Written::Object {
+            kind,
+            slot: Some(object.slot),
+            meta: Box::new(meta),
+        })
+    }
+
+    async fn resize(
+        &self,
+        namespace: &str,
+        (name, uid): (&str, &str),
+        resources: &Value,
+    ) -> Result<Box<Meta>, Error> {
+        let mut change = resources.clone();
+        if let Some(fields) = change.as_object_mut() {
+            fields.insert("metadata".to_owned(), json!({"uid": uid}));
+        }
+        let url = format!("{}/{name}/resize?{MANAGER}", Kind::Pod.path(namespace));
+        let sent = self.send(Method::PATCH, &url, STRATEGIC, &change).await;
+        sent.map(Box::new).map_err(failed(RESIZE, Kind::Pod, name, None))
+    }
+
     async fn step(&self, target: Target<'_>, step: &Step) -> Result<Written, Error> {
         let namespace = &target.id.namespace;
         match step {
@@ -144,19 +184,7 @@ impl Writer {
                 let admin = self.create(namespace, &secrets.admin).await?;
                 Ok(Written::Secrets { admin, app })
             }
-            Step::Apply { object, uid } => {
-                let kind = object.slot.kind();
-                let url = format!("{}/{}?{MANAGER}&force=true", kind.path(namespace), object.name);
-                let mut body = object.body.clone();
-                insert(&mut body, "uid", json!(uid));
-                let sent = self.send(Method::PATCH, &url, APPLY, &body).await;
-                let meta = sent.map_err(failed("apply", kind, &object.name, Some(object.slot)))?;
-                Ok(Written::Object {
-                    kind,
-                    slot: Some(object.slot),
-                    meta: Box::new(meta),
-                })
-            }
+            Step::Apply { object, uid } => self.apply(namespace, object, uid).await,
             Step::Label {
                 kind,
                 name,
@@ -170,10 +198,26 @@ impl Writer {
                 kind,
                 name,
                 uid,
-                annotation: (key, value),
+                annotations,
             } => {
-                let change = json!({"metadata": {"uid": uid, "annotations": {*key: value}}});
+                let annotations = annotations
+                    .iter()
+                    .map(|(key, value)| ((*key).to_owned(), json!(value)));
+                let annotations: Map<_, _> = annotations.collect();
+                let change = json!({"metadata": {"uid": uid, "annotations": annotations}});
                 self.merge(("annotate", *kind, name), namespace, &change).await
+            }
+            Step::Resize {
+                name,
+                uid,
+                memory,
+                resources,
+            } => {
+                let meta = self.resize(namespace, (name, uid), resources).await?;
+                Ok(Written::Resized {
+                    meta,
+                    memory: *memory,
+                })
             }
             // `allowed_by` has done its work when the planner had to name it.
             Step::Delete {
@@ -307,6 +351,7 @@ impl Writer {
 const JSON: &str = "application/json";
 const APPLY: &str = "application/apply-patch+yaml";
 const MERGE: &str = "application/merge-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 const MANAGER: &str = "fieldManager=dbclaim";
 

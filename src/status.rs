@@ -137,7 +137,7 @@ pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'
         update_pending,
         stalled,
     } = verdicts;
-    let on_purpose = plan.restarting || claim.hibernated;
+    let on_purpose = plan.restarting || plan.growing.is_some() || claim.hibernated;
     let phase = phase(&ready, stalled.is_some(), on_purpose, moment);
     let reconciling = reconciling(&ready, [&storage, &credentials], stalled.as_ref(), plan);
     let verdicts = [
@@ -416,7 +416,16 @@ fn reconciling(ready: &Verdict, parts: [&Verdict; 2], stalled: Option<&Verdict>,
     }
     if plan.restarting && stalled.is_none() {
         let message = "the Pod is being replaced for the version, size or restart that was asked for";
-        return Verdict::good(reason::RESTARTING, message.to_owned());
+        let why = plan.not_in_place.as_ref();
+        let why = why.map(|it| format!("; it could not be resized while it runs: {it}"));
+        return Verdict::good(
+            reason::RESTARTING,
+            format!("{message}{}", why.unwrap_or_default()),
+        );
+    }
+    if plan.growing.is_some() && stalled.is_none() {
+        let message = "the Pod is being given the CPU and memory of the larger size while it runs";
+        return Verdict::good(reason::RESIZING, message.to_owned());
     }
     // Who waits for a change waits for the volume and for the Secret as well.
     let changing = [reason::VOLUME_RESIZING, reason::ROTATING];

@@ -173,6 +173,53 @@ fn postgres_18_initialises_and_answers_as_uid_999() -> Result<()> {
     if is_root() { postgres_answers("18") } else { Ok(()) }
 }
 
+/// The older one has no client: its own single-user mode answers. Its programs find their libraries by `/proc`, which
+/// there is none of here.
+const OLDER_QUERY: &str = r#"set -e
+export LD_LIBRARY_PATH=/usr/lib/postgresql/17/lib
+initdb --pgdata=/volume/data --username=postgres --encoding=UTF8 \
+    --locale-provider=builtin --builtin-locale=C.UTF-8 --locale=C.UTF-8 --data-checksums >/volume/initdb.log
+echo "select current_setting('server_version') || upper('grün') || (now() at time zone 'Europe/Berlin' is not null)" |
+    postgres --single -D /volume/data postgres
+"#;
+
+#[test]
+fn postgres_17_5_initialises_and_answers_as_uid_999() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let reference = "docker.io/library/postgres:17.5";
+    let archive = devcluster::image::engine_archive(reference, &mut |step| eprintln!("{reference}: {step}"))?;
+    ensure!(devcluster::image::references(&archive)? == [reference]);
+    let folder = Folder::new("postgres-17.5")?;
+    let config = unpack(&archive, &folder.0)?;
+    let volume = folder.0.join("volume");
+    fs::create_dir(&volume)?;
+    chown(&volume, Some(UID), Some(UID))?;
+    let output = run_inside(&folder.0, &config, OLDER_QUERY)?;
+    let answer = String::from_utf8(output.stdout)?;
+    ensure!(answer.contains("17.5GRÜNtrue"), "the server answered {answer:?}");
+    Ok(())
+}
+
+/// As the official images have them: the same image by its series and by its exact version.
+#[test]
+fn an_image_has_the_name_of_its_exact_version_too() -> Result<()> {
+    for reference in ["docker.io/library/postgres:17", "docker.io/library/mysql:9.7"] {
+        let archive =
+            devcluster::image::engine_archive(reference, &mut |step| eprintln!("{reference}: {step}"))?;
+        let names = devcluster::image::references(&archive)?;
+        let [series, exact] = names.as_slice() else {
+            anyhow::bail!("{names:?}")
+        };
+        let minor = exact
+            .strip_prefix(&format!("{series}."))
+            .context(names.join(" "))?;
+        ensure!(series == reference && minor.parse::<u32>().is_ok(), "{names:?}");
+    }
+    Ok(())
+}
+
 /// As above, administered by whom the system says is connected; without a password.
 const MYSQL_QUERY: &str = r#"set -e
 options="--no-defaults --datadir=/volume/data --tmpdir=/volume --secure-file-priv=NULL --mysqlx=OFF \

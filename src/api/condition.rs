@@ -88,6 +88,8 @@ pub mod reason {
     pub const RESTART_NEEDED: &str = "RestartNeeded";
     /// A restart that was asked for is under way.
     pub const RESTARTING: &str = "Restarting";
+    /// The Pod is being given the CPU and memory of a larger size while it runs.
+    pub const RESIZING: &str = "Resizing";
     /// `spec.hibernated` is true, and the database is stopped.
     pub const HIBERNATED: &str = "Hibernated";
     /// Nothing waits.

@@ -74,8 +74,8 @@ pub struct DatabaseClaimSpec {
     pub engine: EngineName,
 
     /// Size of the database: CPU, memory and default storage together. `small` (250m–1 CPU, 512Mi, 5Gi),
-    /// `medium` (1–2 CPU, 2Gi, 20Gi) or `large` (4–8 CPU, 16Gi, 100Gi). A change restarts the database once;
-    /// the volume never shrinks.
+    /// `medium` (1–2 CPU, 2Gi, 20Gi) or `large` (4–8 CPU, 16Gi, 100Gi). A change restarts the database once,
+    /// but for a larger MySQL where the cluster can resize its Pod; the volume never shrinks.
     pub size: SizeName,
 
     /// Team that owns the database; stands as label `platform.acme.com/team` on everything that belongs to

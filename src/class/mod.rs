@@ -8,6 +8,9 @@ use crate::claim::{EngineImage, Size};
 /// Name of the class that serves where there is no `DatabaseClass`.
 pub const BUILT_IN: &str = "built-in";
 
+/// All sizes, the smallest first: each has more of everything than the one before.
+pub const SIZES: [SizeName; 3] = [SizeName::Small, SizeName::Medium, SizeName::Large];
+
 /// What the built-in class has for a size.
 pub fn size(name: SizeName) -> Size {
     let gib = |n| Bytes(n * Bytes::GIB);

@@ -60,6 +60,8 @@ pub struct Remembered {
     pub namespace_goes: bool,
     /// Whether our finalizer was taken off a claim that goes: there is nothing left to do for it.
     pub released: bool,
+    /// Why the API server refused to resize the Pod while it runs, and at which generation of the claim.
+    pub not_in_place: Option<(i64, String)>,
     /// Whether an Event has told of trouble and none yet of its end.
     pub in_trouble: bool,
 }

@@ -100,6 +100,7 @@ pub(super) fn deleted(claim: &DatabaseClaim) {
 pub(super) fn written(written: &Written) {
     match written {
         Written::Object { kind, meta, .. } => object(*kind, meta),
+        Written::Resized { meta, .. } => object(Kind::Pod, meta),
         Written::Secrets { admin, app } => {
             object(Kind::Secret, app);
             object(Kind::Secret, admin);

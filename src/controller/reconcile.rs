@@ -18,7 +18,7 @@ use crate::apply::{self, Target, Written};
 use crate::claim::{Claim, ClaimId};
 use crate::controller::memory::{DOUBT, RESYNC};
 use crate::observe::{self, Ask, Known, MadeSecrets};
-use crate::plan::observed::Observed;
+use crate::plan::observed::{Detail, Observed};
 use crate::plan::{self, Input, Plan, Step};
 use crate::render::{Kind, Slot};
 use crate::status::{self, Moment, News, Refusal};
@@ -85,9 +85,10 @@ async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Er
     let (mut refusals, outcome) = apply(&id, &seen, &plan, context).instrument(writes).await;
     let some_were_taken = refusals.len() < plan.steps.len();
     refusals.extend(held.refusals);
-    if let (Ok(claim), Ok(())) = (&resolved, &outcome) {
+    if let (Ok(claim), Ok(_)) = (&resolved, &outcome) {
         observed.promise(&plan.steps, claim);
     }
+    plan.again |= matches!(outcome, Ok(true));
     let moment = seen.moment(&refusals, context);
     let status = describe(resolved.as_ref(), &seen, &observed, &plan, moment);
     let postponed = seen.postponed(&status, context);
@@ -138,13 +139,13 @@ async fn unobserved(id: &ClaimId, seen: &Seen, error: Error, context: &Context) 
 }
 
 /// What was refused is held back from now on, and what follows from the rest does not wait for it.
-fn goes_on(outcome: Result<(), Error>, something_follows: bool) -> Result<(), Error> {
+fn goes_on(outcome: Result<bool, Error>, something_follows: bool) -> Result<(), Error> {
     match outcome {
         Err(error) if something_follows && error.refusal().is_some() => {
             news::failed(&error);
             Ok(())
         }
-        outcome => outcome,
+        outcome => outcome.map(|_| ()),
     }
 }
 
@@ -228,6 +229,7 @@ fn serve(claim: &Claim, observed: &Observed, seen: &Seen, context: &Context) -> 
         observed,
         initialized_before: seen.initialized_before(),
         has_finalizer: seen.has_finalizer(),
+        not_in_place: seen.not_in_place.as_deref(),
     });
     // The agent is told by the next pass, which sees what this one writes.
     let writes = |slot| {
@@ -246,12 +248,13 @@ fn initialized(claim: &Claim, observed: &Observed) -> Option<Initialized> {
     claim.identity.initialized.clone().or_else(reported)
 }
 
+/// Carries the plan out. Returns what was refused, and whether another wave has to go another way.
 async fn apply(
     id: &ClaimId,
     seen: &Seen,
     plan: &Plan,
     context: &Context,
-) -> (Vec<Refusal>, Result<(), Error>) {
+) -> (Vec<Refusal>, Result<bool, Error>) {
     context.observer.trust(plan.trusted.iter().copied());
     let target = Target {
         id,
@@ -260,6 +263,7 @@ async fn apply(
     };
     let mut failure: Option<Error> = None;
     let (mut suspects, mut refusals) = (Vec::new(), Vec::new());
+    let mut again = false;
     for written in context.writer.carry_out(target, &plan.steps).await {
         match written {
             Ok(written) => {
@@ -272,9 +276,17 @@ async fn apply(
             }
             Err(error) => {
                 tracing::debug!(%error, "a write failed");
-                let apply::Error::Write { slot, .. } = &error;
-                let slot = *slot;
+                let apply::Error::Write { slot, verb, .. } = &error;
+                let (slot, resizes) = (*slot, *verb == apply::RESIZE);
                 let error = Error::from(error);
+                if resizes && let Some(refusal) = error.refusal().filter(|it| !it.is_of_room()) {
+                    // There is another way; the next wave goes it.
+                    context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
+                        it.not_in_place = Some((seen.generation, refusal.words));
+                    });
+                    again = true;
+                    continue;
+                }
                 if error.namespace_goes() {
                     let key = (id.namespace.as_str(), id.name.as_str());
                     context.memory.note(&id.uid, key, |it| it.namespace_goes = true);
@@ -303,7 +315,7 @@ async fn apply(
             it.suspects = suspects;
         }
     });
-    (refusals, failure.map_or(Ok(()), Err))
+    (refusals, failure.map_or(Ok(again), Err))
 }
 
 fn rank(class: Class) -> u8 {
@@ -330,6 +342,14 @@ fn take_in(id: &ClaimId, written: Written, context: &Context) {
             context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
                 it.made = made.map(|(admin, app)| MadeSecrets { admin, app });
             });
+        }
+        Written::Resized { meta, memory } => {
+            if let Some(mut seen) = observe::seen(Kind::Pod, *meta) {
+                if let Detail::Pod(pod) = &mut seen.detail {
+                    pod.requested_memory = Some(memory);
+                }
+                context.observer.cache.written(seen);
+            }
         }
         Written::Object { kind, slot, meta } => {
             if let Some(seen) = observe::seen(kind, *meta) {

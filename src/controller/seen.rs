@@ -29,6 +29,8 @@ pub(super) struct Seen {
     pub(super) status_age: Option<Duration>,
     /// Whether a rotation was asked for that the status does not know as done.
     pub(super) rotation_open: bool,
+    /// Why the API server refused to resize the Pod while it runs, for the claim as it is.
+    pub(super) not_in_place: Option<String>,
 }
 
 impl Seen {
@@ -51,10 +53,13 @@ impl Seen {
         };
         // What was taken off is off, whether or not the watch has shown it.
         finalizers.retain(|it| it != FINALIZER || !released);
+        let generation = meta.generation.unwrap_or_default();
+        let not_in_place = remembered.not_in_place.filter(|(of, _)| *of == generation);
         Self {
             status,
             resource_version,
-            generation: meta.generation.unwrap_or_default(),
+            not_in_place: not_in_place.map(|(_, words)| words),
+            generation,
             finalizers,
             deleting: meta.deletion_timestamp.is_some(),
             namespace_goes: remembered.namespace_goes,

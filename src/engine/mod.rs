@@ -46,6 +46,8 @@ struct Facts {
     most: fn(&str, Bytes) -> Option<Bytes>,
     /// Extensions that a claim may list.
     extensions: &'static [&'static str],
+    /// Whether it takes over the settings of a larger size while it runs.
+    grows_live: bool,
     /// Command that writes all data to its standard output, run beside the engine as its user.
     dump_command: fn() -> String,
     /// Whether rotated credentials have another login, since a role has one password only.
@@ -154,6 +156,12 @@ impl Engine {
         Some(format!(
             "is {value:?} and must be at most {most}, of the {memory} that the size leaves to the engine"
         ))
+    }
+
+    /// Whether it takes over the settings of a larger size while it runs, so that it needs no restart for one. What it
+    /// does not take over may wait.
+    pub fn grows_live(self) -> bool {
+        self.facts().grows_live
     }
 
     /// Command that writes all data to its standard output, run beside the engine as its user.

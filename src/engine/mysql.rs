@@ -24,6 +24,8 @@ pub(super) const FACTS: Facts = Facts {
     kept_back: parameters::kept_back,
     most: parameters::most,
     extensions: &[],
+    // The buffer pool, the redo log and the limit of connections are dynamic.
+    grows_live: true,
     dump_command: || {
         format!(
             "mysqldump -S {}/mysqld.sock -u root --all-databases --single-transaction --routines --events",

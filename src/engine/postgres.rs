@@ -27,6 +27,8 @@ pub(super) const FACTS: Facts = Facts {
     kept_back: parameters::kept_back,
     most: parameters::most,
     extensions: &EXTENSIONS,
+    // `shared_buffers` and `max_connections` are decided when it starts.
+    grows_live: false,
     dump_command: || format!("pg_dumpall -h {} -U postgres", path::RUN),
     two_logins: true,
     uri_options: ["sslmode=require", "sslmode=prefer"],

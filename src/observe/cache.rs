@@ -228,6 +228,8 @@ fn merge(known: Detail, answer: Detail) -> Detail {
         }),
         (Detail::Pod(known), Detail::Pod(answer)) => Detail::Pod(Box::new(Pod {
             restart_hash: answer.restart_hash,
+            asked: answer.asked,
+            requested_memory: answer.requested_memory.or(known.requested_memory),
             wanted: answer.wanted,
             gone_by: answer.gone_by,
             ..*known
@@ -240,6 +242,7 @@ fn merge(known: Detail, answer: Detail) -> Detail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::claim::quantity::Bytes;
 
     fn seen(version: &str) -> Seen {
         Seen {
@@ -318,12 +321,16 @@ mod tests {
         };
         let told = Pod {
             wanted: Some("newest".into()),
+            asked: Some("a larger size".into()),
+            requested_memory: Some(Bytes(Bytes::GIB)),
             ..Pod::default()
         };
         cache.upsert(pod("10", runs.clone()));
         cache.written(pod("11", told.clone()));
         let both = Pod {
             wanted: told.wanted,
+            asked: told.asked,
+            requested_memory: told.requested_memory,
             ..runs
         };
         assert_eq!(cache.of(&key()), vec![pod("11", both)]);

@@ -175,6 +175,35 @@ pub struct PodSpec {
     /// What is waited for beside its containers.
     #[serde(default)]
     pub readiness_gates: Option<Vec<IgnoredAny>>,
+    /// Its containers.
+    #[serde(default)]
+    pub containers: Vec<Container>,
+}
+
+/// What is looked at in a container.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Container {
+    /// Name.
+    pub name: String,
+    /// CPU and memory.
+    #[serde(default)]
+    pub resources: Option<Resources>,
+}
+
+/// What is looked at in CPU and memory.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Resources {
+    /// The most that it may use.
+    #[serde(default)]
+    pub limits: Option<Limits>,
+}
+
+/// What is looked at in limits.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Limits {
+    /// Quantity.
+    #[serde(default)]
+    pub memory: Option<String>,
 }
 
 impl Watched for Pod {

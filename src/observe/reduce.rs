@@ -1,7 +1,7 @@
 //! From an object as the API server sends it to the few bytes that are kept of it.
 
 use k8s_openapi::api::core::v1::{
-    ContainerStatus, PersistentVolumeClaim, PersistentVolumeClaimStatus, PodStatus,
+    ContainerStatus, PersistentVolumeClaim, PersistentVolumeClaimStatus, PodCondition, PodStatus,
 };
 use k8s_openapi::api::discovery::v1::Endpoint;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -11,7 +11,7 @@ use crate::api::wire::{self, Meta};
 use crate::api::{KIND, key, label};
 use crate::claim::quantity::Bytes;
 use crate::plan::observed::{ContainerTrouble, Detail, Growth, LastEnd, Pod, Volume, Workload};
-use crate::render::Kind;
+use crate::render::{DATABASE, Kind};
 
 /// What is kept of an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -191,6 +191,9 @@ pub fn pod(meta: &ObjectMeta, spec: Option<&PodSpec>, status: Option<&PodStatus>
             .and_then(|it| it.get(label::REVISION))
             .cloned(),
         wanted: annotation(meta, key::WANTED).map(str::to_owned),
+        requested_memory: spec.and_then(requested_memory),
+        memory: status.and_then(memory),
+        resize_pending: conditions.iter().find_map(not_resized),
         unschedulable: condition("PodScheduled")
             .filter(|it| it.status == "False")
             .map(|it| it.message.clone().unwrap_or_default()),
@@ -201,6 +204,32 @@ pub fn pod(meta: &ObjectMeta, spec: Option<&PodSpec>, status: Option<&PodStatus>
         node_silent: !gated && is("Ready", "False") && is("ContainersReady", "True"),
         gone_by: meta.deletion_timestamp.as_ref().map(|it| it.0),
     }))
+}
+
+/// Why the kubelet does not resize a Pod: it has no room, now or never, or it has tried in vain.
+fn not_resized(condition: &PodCondition) -> Option<String> {
+    let failed = match condition.type_.as_str() {
+        "PodResizePending" => true,
+        "PodResizeInProgress" => condition.reason.as_deref() == Some("Error"),
+        _ => false,
+    };
+    let words = condition.message.clone().or_else(|| condition.reason.clone());
+    (failed && condition.status == "True").then(|| words.unwrap_or_default())
+}
+
+/// Memory that the database container may use, by its spec.
+fn requested_memory(spec: &PodSpec) -> Option<Bytes> {
+    let container = spec.containers.iter().find(|it| it.name == DATABASE)?;
+    let memory = container.resources.as_ref()?.limits.as_ref()?.memory.as_ref()?;
+    Bytes::parse(memory).ok()
+}
+
+/// Memory that the kubelet has given it.
+fn memory(status: &PodStatus) -> Option<Bytes> {
+    let mut statuses = status.container_statuses.iter().flatten();
+    let container = statuses.find(|it| it.name == DATABASE)?;
+    let memory = container.resources.as_ref()?.limits.as_ref()?.get("memory")?;
+    Bytes::parse(&memory.0).ok()
 }
 
 /// How a container that runs now ended before.
@@ -327,6 +356,29 @@ mod tests {
                 .unwrap()
                 .on_node
         );
+    }
+
+    #[test]
+    fn the_memory_of_the_database_is_told_as_it_is_asked_for_and_as_it_is_given() {
+        let resources = |memory: &str| json!({"limits": {"cpu": "1", "memory": memory}});
+        let spec = json!({"containers": [{"name": "other", "resources": resources("1Gi")},
+            {"name": "database", "resources": resources("2Gi")}]});
+        let mut status = container(&json!({"running": {}}), &json!({}));
+        status["resources"] = resources("512Mi");
+        let pod = reduced(&spec, &[], &status);
+        assert_eq!(pod.requested_memory, Some(Bytes(2 * Bytes::GIB)));
+        assert_eq!(pod.memory, Some(Bytes(512 * Bytes::MIB)));
+        let table = [
+            ("PodResizePending", "Deferred", Some("no room")),
+            ("PodResizeInProgress", "Error", Some("no room")),
+            ("PodResizeInProgress", "", None),
+            ("Ready", "Error", None),
+        ];
+        for (type_, reason, said) in table {
+            let condition = json!({"type": type_, "status": "True", "reason": reason, "message": "no room"});
+            let condition = serde_json::from_value(condition).unwrap();
+            assert_eq!(not_resized(&condition).as_deref(), said, "{type_} {reason}");
+        }
     }
 
     #[test]

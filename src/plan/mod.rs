@@ -3,6 +3,7 @@
 
 mod certificates;
 pub mod drift;
+mod growth;
 pub mod observed;
 mod rollout;
 mod rotation;
@@ -12,10 +13,13 @@ mod wake;
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::api::condition::{kind, reason};
 use crate::api::protocol::Report;
 use crate::api::v1::DeletionPolicy;
 use crate::api::{key, label};
+use crate::claim::quantity::Bytes;
 use crate::claim::{Claim, ClaimId, FIRST_MEMBER};
 use crate::engine::Engine;
 use crate::render::{Desired, Kind, Object, Secrets, Slot, marker};
@@ -46,6 +50,19 @@ pub struct Plan {
     pub restart_pending: bool,
     /// Whether a restart that was asked for is under way.
     pub restarting: bool,
+    /// How far the Pod is that comes to a larger size while it runs.
+    pub growing: Option<Growing>,
+    /// Why the Pod is replaced although it might have been resized while it runs.
+    pub not_in_place: Option<String>,
+}
+
+/// How far a Pod is that comes to a larger size while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growing {
+    /// It is being resized.
+    Begun,
+    /// It has the size; the template is to say so, and then the configuration.
+    Resized,
 }
 
 /// One write.
@@ -74,7 +91,7 @@ pub enum Step {
         /// Key and value.
         label: (&'static str, String),
     },
-    /// Merge patch of an annotation, with the UID.
+    /// Merge patch of annotations, with the UID.
     Annotate {
         /// Kind.
         kind: Kind,
@@ -82,8 +99,19 @@ pub enum Step {
         name: String,
         /// UID that was observed.
         uid: String,
-        /// Key and value.
-        annotation: (&'static str, String),
+        /// Keys and values.
+        annotations: Vec<(&'static str, String)>,
+    },
+    /// Patch of a Pod's CPU and memory while it runs, with the UID.
+    Resize {
+        /// Name.
+        name: String,
+        /// UID that was observed.
+        uid: String,
+        /// The memory that it asks for.
+        memory: Bytes,
+        /// The change.
+        resources: Value,
     },
     /// DELETE with a UID precondition.
     Delete {
@@ -157,6 +185,8 @@ pub struct Input<'a> {
     pub initialized_before: bool,
     /// Whether the claim has our finalizer.
     pub has_finalizer: bool,
+    /// Why the API server has refused to resize the Pod while it runs, if it has.
+    pub not_in_place: Option<&'a str>,
 }
 
 /// Plans for a claim that shall serve.
@@ -186,6 +216,7 @@ pub fn plan(input: Input<'_>) -> Plan {
         plan.blocked.push(blocked);
         return plan;
     }
+    growth::growth(&input, &mut plan);
     objects(&input, &mut plan);
     rollout::template(&input, &mut plan);
     rollout::restart(&input, &mut plan);
@@ -324,6 +355,7 @@ fn objects(input: &Input<'_>, plan: &mut Plan) {
         stateful_set: _,
         restart_hash: _,
         asked: _,
+        in_place: _,
         volume,
         service,
         members_service,
@@ -344,6 +376,10 @@ fn objects(input: &Input<'_>, plan: &mut Plan) {
         service_account,
         role,
     ] {
+        if plan.growing.is_some() && object.slot == Slot::Config {
+            // The engine is told when it has the memory.
+            continue;
+        }
         settle(input, plan, object);
     }
     // The API server refuses to bind a Role that it does not have yet.
@@ -433,6 +469,14 @@ fn markers(input: &Input<'_>, plan: &mut Plan) {
     }
 }
 
+/// Whether a step is a write to the Pod: there is one to an object in a wave.
+fn writes_to_pod(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| match step {
+        Step::Label { kind, .. } | Step::Annotate { kind, .. } => *kind == Kind::Pod,
+        step => matches!(step, Step::Resize { .. }),
+    })
+}
+
 /// What may change and is in no selector is patched on the live Pod: no restart for a label.
 fn pod_labels(input: &Input<'_>, plan: &mut Plan) {
     let team = &input.claim.team;
@@ -441,6 +485,10 @@ fn pod_labels(input: &Input<'_>, plan: &mut Plan) {
         && !child.deleting
         && child.team.as_ref() != Some(team)
     {
+        if writes_to_pod(plan) {
+            plan.again = true;
+            return;
+        }
         plan.steps.push(Step::Label {
             kind: Kind::Pod,
             name: child.name.clone(),

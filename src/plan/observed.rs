@@ -186,6 +186,12 @@ pub struct Pod {
     pub revision: Option<String>,
     /// What its agent was told last to take over.
     pub wanted: Option<String>,
+    /// Memory that the database container may use, by its spec.
+    pub requested_memory: Option<Bytes>,
+    /// Memory that it may use by now.
+    pub memory: Option<Bytes>,
+    /// Why the kubelet does not resize it, in its words.
+    pub resize_pending: Option<String>,
     /// Message of a PodScheduled condition that is False.
     pub unschedulable: Option<String>,
     /// First container that does not run as it should.

@@ -5,8 +5,9 @@
 //! version or size, the restart annotation), or while there is no Pod. Every other difference, such as that of a
 //! newer operator, waits and shows as `UpdatePending`.
 
+use super::growth::was_grown;
 use super::observed::{Pod, Workload};
-use super::{Allowance, Input, Plan, Step, settle};
+use super::{Allowance, Growing, Input, Plan, Step, settle};
 use crate::render::{Kind, Slot};
 
 /// The workload: created, healed, or changed where that is granted.
@@ -20,7 +21,10 @@ pub(super) fn template(input: &Input<'_>, plan: &mut Plan) {
     }
     if let Some((_, live)) = observed.workload(id) {
         let asked = live.asked.as_deref() != Some(&*desired.asked);
-        plan.restarting = asked && !live.stopped && !input.claim.hibernated;
+        if plan.growing == Some(Growing::Begun) {
+            return;
+        }
+        plan.restarting = asked && !live.stopped && !input.claim.hibernated && plan.growing.is_none();
         let granted = asked || live.stopped || input.claim.hibernated;
         if !granted && live.restart_hash.as_deref() != Some(&*desired.restart_hash) {
             plan.restart_pending = true;
@@ -33,6 +37,8 @@ pub(super) fn template(input: &Input<'_>, plan: &mut Plan) {
         }
     }
     settle(input, plan, &desired.stateful_set);
+    // Its Pod was resized: now the engine can be told.
+    plan.again |= plan.growing.is_some() && writes(plan, Slot::StatefulSet);
 }
 
 fn writes(plan: &Plan, slot: Slot) -> bool {
@@ -49,7 +55,7 @@ pub(super) fn restart(input: &Input<'_>, plan: &mut Plan) {
         return;
     };
     let unsafe_now = input.claim.hibernated || input.observed.volume(id).is_none();
-    if unsafe_now || live.asked.as_deref() != Some(&*input.desired.asked) || !is_due(live, pod) {
+    if unsafe_now || live.asked.as_deref() != Some(&*input.desired.asked) || !is_due(input, live, pod) {
         return;
     }
     plan.restarting = true;
@@ -71,8 +77,12 @@ pub(super) fn restart(input: &Input<'_>, plan: &mut Plan) {
 
 /// A Pod that was made from the template that is in force is not replaced, whatever its annotations say: a policy
 /// of the cluster that rewrites them must not make us restart a database for ever. Until the template is taken up,
-/// the revision is still that of the one before and says nothing.
-fn is_due(live: &Workload, pod: &Pod) -> bool {
+/// the revision is still that of the one before and says nothing; nor does that of a Pod that was resized.
+fn is_due(input: &Input<'_>, live: &Workload, pod: &Pod) -> bool {
     let differs = pod.asked.is_some() && pod.asked != live.asked;
-    differs && (!live.taken_up || pod.revision.is_none() || pod.revision != live.revision)
+    differs
+        && (was_grown(input, pod)
+            || !live.taken_up
+            || pod.revision.is_none()
+            || pod.revision != live.revision)
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::observed::SecretState;
-use super::{Input, Plan, Step, certificates};
+use super::{Input, Plan, Step, certificates, writes_to_pod};
 use crate::api::key;
 use crate::api::protocol::{Credentials, FORMAT, MemberPhase, Report};
 use crate::render::{Kind, Slot};
@@ -41,11 +41,11 @@ pub(super) fn agent(input: &Input<'_>, plan: &mut Plan) {
                     || has_other(said, certificate.as_ref()))
         }
     };
-    if !behind || child.deleting || plan.restarting {
+    // While the Pod is resized, there is no new configuration to be told of yet.
+    if !behind || child.deleting || plan.restarting || plan.growing.is_some() {
         return;
     }
-    if plan.steps.iter().any(|step| matches!(step, Step::Label { .. })) {
-        // One write to an object in a wave.
+    if writes_to_pod(plan) {
         plan.again = true;
         return;
     }
@@ -61,7 +61,7 @@ pub(super) fn agent(input: &Input<'_>, plan: &mut Plan) {
             kind: Kind::Pod,
             name: child.name.clone(),
             uid: child.uid.clone(),
-            annotation: (key::WANTED, wanted),
+            annotations: vec![(key::WANTED, wanted)],
         });
     }
 }

@@ -1,12 +1,15 @@
 //! `render(&Claim, …) -> Desired`: every object of a claim, whole. Total and pure: same input, same bytes.
 
+mod in_place;
 mod metadata;
 mod object;
 mod objects;
 mod pod;
 mod secrets;
 
+pub use in_place::{InPlace, Sized};
 pub use object::{Kind, Object, Slot, hash};
+pub use pod::DATABASE;
 pub use secrets::marker;
 
 use crate::api::protocol::{Credentials, Initialized};
@@ -36,6 +39,8 @@ pub struct Desired {
     pub restart_hash: String,
     /// Hash of what the claim's owner asks for that takes a restart.
     pub asked: String,
+    /// How its Pod can come to a larger size while it runs; none where the engine cannot.
+    pub in_place: Option<InPlace>,
     /// The member's volume.
     pub volume: Object,
     /// Read-write Service.
@@ -84,6 +89,7 @@ pub fn render(
     let (stateful_set, restart_hash) = objects::stateful_set(claim, settings, &asked);
     let (config, config_generation) = objects::config(claim, initialized);
     Desired {
+        in_place: in_place::in_place(claim, settings, (&asked, &restart_hash)),
         stateful_set,
         restart_hash,
         asked,

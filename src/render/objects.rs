@@ -34,11 +34,21 @@ pub(super) fn asked(claim: &Claim) -> String {
     ]))
 }
 
+/// The Pod's spec.
+pub(super) fn pod_spec(claim: &Claim, settings: &Settings) -> Value {
+    // Serialising plain data cannot fail.
+    serde_json::to_value(pod::spec(claim, settings)).unwrap_or_default()
+}
+
+/// The hash of what needs a restart to change in it.
+pub(super) fn restart_hash(spec: &Value) -> String {
+    hash(spec)
+}
+
 /// The workload, and the hash of what needs a restart to change in it: the Pod's spec, not its labels.
 pub(super) fn stateful_set(claim: &Claim, settings: &Settings, asked: &str) -> (Object, String) {
-    // Serialising plain data cannot fail.
-    let spec = serde_json::to_value(pod::spec(claim, settings)).unwrap_or_default();
-    let restart_hash = hash(&spec);
+    let spec = pod_spec(claim, settings);
+    let restart_hash = restart_hash(&spec);
     let annotations = Some(BTreeMap::from([
         (key::RESTART_HASH.to_owned(), restart_hash.clone()),
         (key::ASKED.to_owned(), asked.to_owned()),

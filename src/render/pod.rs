@@ -20,6 +20,8 @@ use crate::claim::quantity::{Bytes, Millicores};
 use crate::claim::{Claim, FIRST_MEMBER};
 use crate::engine::Engine;
 
+/// The container of the engine and its agent.
+pub const DATABASE: &str = "database";
 const AGENT: &str = "agent";
 const DATA: &str = "data";
 const RUN: &str = "run";
@@ -91,7 +93,7 @@ fn install(settings: &Settings) -> Container {
 fn database(claim: &Claim) -> Container {
     let engine = Engine::from(claim.engine);
     Container {
-        name: "database".to_owned(),
+        name: DATABASE.to_owned(),
         image: Some(claim.image.reference.clone()),
         command: Some(vec![
             format!("{}/dbclaim-agent", path::AGENT_DIR),
@@ -120,11 +122,7 @@ fn database(claim: &Claim) -> Container {
             failure_threshold: Some(3),
             ..Probe::default()
         }),
-        resources: Some(resources(
-            claim.size.cpu_request,
-            claim.size.cpu_limit,
-            claim.size.memory,
-        )),
+        resources: Some(database_resources(claim)),
         resize_policy: Some(["cpu", "memory"].map(in_place).to_vec()),
         security_context: Some(locked_down()),
         volume_mounts: Some(mounts()),
@@ -309,6 +307,12 @@ fn in_place(resource: &str) -> ContainerResizePolicy {
         resource_name: resource.to_owned(),
         restart_policy: "NotRequired".to_owned(),
     }
+}
+
+/// CPU and memory of the database container.
+pub(super) fn database_resources(claim: &Claim) -> ResourceRequirements {
+    let size = &claim.size;
+    resources(size.cpu_request, size.cpu_limit, size.memory)
 }
 
 fn resources(cpu_request: Millicores, cpu_limit: Millicores, memory: Bytes) -> ResourceRequirements {

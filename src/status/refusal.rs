@@ -19,6 +19,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Whether a quota or a LimitRange refuses: then it would refuse a new Pod just the same.
+    pub fn is_of_room(&self) -> bool {
+        [reason::QUOTA_EXCEEDED, reason::LIMIT_EXCEEDED].contains(&sort(&self.words).0)
+    }
+
     pub(super) fn verdict(&self) -> Verdict {
         let (reason, next) = sort(&self.words);
         let Self {

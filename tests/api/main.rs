@@ -20,6 +20,7 @@ mod line;
 mod member;
 mod normal;
 mod program;
+mod resize;
 mod rights;
 mod scenarios;
 mod scene;
@@ -125,6 +126,8 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         growth::a_growth_that_is_refused_is_not_asked_for_at_every_pass,
         walks::a_claim_ends_where_a_fresh_one_with_its_spec_begins,
         crowd::claims_that_are_held_up_together_are_looked_at_together,
+        resize::a_refused_resize_is_one_restart_and_told_why,
+        resize::a_full_quota_stops_nothing_but_the_larger_size,
         rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
     ];
     trials.extend(line_trials(bench));

@@ -86,6 +86,11 @@ fn small() -> Value {
     json!({"size": "small", "storage": "5Gi"})
 }
 
+/// It takes over a larger size while it runs.
+fn small_mysql() -> Value {
+    json!({"engine": "mysql", "size": "small", "storage": "5Gi"})
+}
+
 fn back_to_small() -> Value {
     json!({"size": "small"})
 }
@@ -121,6 +126,20 @@ fn newest(objects: &Objects) -> bool {
 fn has_memory(objects: &Objects, memory: &str) -> bool {
     let container = &objects["Pod orders-db-1-0"]["containers"][0];
     newest(objects) && container[2]["limits"]["memory"] == memory
+}
+
+/// Whether Pod, template and configuration are those of the larger size, without a restart.
+fn has_grown(objects: &Objects) -> bool {
+    let pod = &objects["Pod orders-db-1-0"];
+    let set = &objects["StatefulSet orders-db-1"]["spec"]["template"]["spec"]["containers"][0];
+    let file = objects["ConfigMap orders-db-config"]["data"]["my.cnf"].as_str();
+    pod["metadata"]["annotations"]["platform.acme.com/asked"] == "ASKED"
+        && pod["metadata"]["annotations"]["platform.acme.com/restart-hash"] == "TEMPLATE"
+        && pod["containers"][0][2]["limits"]["memory"] == "2Gi"
+        && set["resources"]["limits"]["memory"] == "2Gi"
+        && file.is_some_and(|it| it.contains("innodb_buffer_pool_size = 1184M"))
+        && configured(objects)
+        && member(objects)["pendingRestart"] == json!(["performance_schema"])
 }
 
 fn has_storage(objects: &Objects) -> bool {
@@ -184,6 +203,16 @@ pub const ALL: &[Scenario] = &[
         end: End::Serves(|objects| has_memory(objects, "2Gi")),
         loses: &[],
         restart: Restart::Once,
+        again: true,
+        back: Some(back_to_small),
+    },
+    Scenario {
+        name: "growing_while_it_runs",
+        spec: Some(small_mysql),
+        act: |scene| async move { scene.change(json!({"spec": {"size": "medium"}})).await }.boxed_local(),
+        end: End::Serves(has_grown),
+        loses: &[],
+        restart: Restart::None,
         again: true,
         back: Some(back_to_small),
     },

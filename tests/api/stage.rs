@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dbclaim::api::v1::DatabaseClaim;
 use dbclaim::api::{key, manager};
+use dbclaim::render::DATABASE;
 use futures::stream::{BoxStream, select_all};
 use futures::{FutureExt as _, StreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -82,7 +83,9 @@ async fn beat(client: &Client) -> Result<(), kube::Error> {
         "spec": {"holderIdentity": NODE, "leaseDurationSeconds": 40, "renewTime": MicroTime(now)}});
     leases.patch(NODE, &apply, &Patch::Apply(&renewed)).await?;
     let nodes: Api<Node> = Api::all(client.clone());
-    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Played",
+    // Room for every size: the API server refuses to resize a Pod beyond it.
+    let room = json!({"cpu": "64", "memory": "256Gi", "pods": "1000"});
+    let ready = json!({"status": {"capacity": room, "allocatable": room, "conditions": [{"type": "Ready", "status": "True", "reason": "Played",
         "message": "", "lastHeartbeatTime": Time(now), "lastTransitionTime": Time(now)}]}});
     nodes
         .patch_status(NODE, &PatchParams::default(), &Patch::Merge(ready))
@@ -167,6 +170,9 @@ async fn play_pod(client: &Client, namespace: &str, claim: &mut Claim, agent: &m
         shown(claim, is_down).await;
     }
     report(client, namespace, &pod, agent).await?;
+    let wanted = resources(&pod);
+    let has = pod.status.as_ref().and_then(|it| it.container_statuses.as_ref());
+    let has = has.and_then(|it| serde_json::to_value(it.first()?.resources.as_ref()?).ok());
     if pod.spec.and_then(|it| it.node_name).is_none() {
         let target = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": POD},
             "target": {"apiVersion": "v1", "kind": "Node", "name": NODE}});
@@ -181,7 +187,25 @@ async fn play_pod(client: &Client, namespace: &str, claim: &mut Claim, agent: &m
             .await
             .ok()?;
     }
+    if has != wanted {
+        if has.is_some() {
+            // More memory takes its time too.
+            shown(claim, |it| says(it, "Reconciling", "Resizing")).await;
+        }
+        let status = json!({"status": {"containerStatuses": [{"name": DATABASE, "image": "", "imageID": "",
+            "ready": true, "restartCount": 0, "resources": wanted}]}});
+        pods.patch_status(POD, &PatchParams::default(), &Patch::Merge(status))
+            .await
+            .ok()?;
+    }
     Some(())
+}
+
+/// CPU and memory that a Pod asks for, for its database.
+fn resources(pod: &Pod) -> Option<Value> {
+    let mut containers = pod.spec.iter().flat_map(|it| &it.containers);
+    let database = containers.find(|it| it.name == DATABASE)?;
+    serde_json::to_value(database.resources.as_ref()?).ok()
 }
 
 async fn report(client: &Client, namespace: &str, pod: &Pod, agent: &mut Agent) -> Option<()> {

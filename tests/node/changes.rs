@@ -2,11 +2,13 @@
 
 use dbclaim::api::key;
 use dbclaim::api::v1::{DatabaseClaim, Phase};
-use k8s_openapi::api::core::v1::Pod;
+use dbclaim::render::DATABASE;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
+use kube::api::{LogParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
+use crate::admission::Policy;
 use crate::audit;
 use crate::engines::{Engine, Facts, Parameter};
 use crate::world::{Scene, eventually};
@@ -69,33 +71,199 @@ pub async fn a_restart_that_is_asked_for_happens_once(scene: Scene) {
     let after = uid(&scene).await;
     // Another change that is carried out shows that the operator has looked again.
     patch(&scene, json!({"spec": {"team": "billing"}})).await;
-    eventually("the label of the new team", || async {
-        let pod = scene.api::<Pod>().get(POD).await.map_err(|it| it.to_string())?;
-        match pod.labels().get(key::TEAM) {
-            Some(team) if team == "billing" => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
+    labelled(&scene, "billing").await;
     assert_eq!(uid(&scene).await, after);
     assert_eq!(restarts(&scene, from), 1);
 }
 
-/// More memory reaches the Pod and the engine's settings with one clean restart.
-pub async fn another_size_is_in_force_after_one_restart(scene: Scene) {
+/// Waits until the Pod is labelled with this team.
+async fn labelled(scene: &Scene, team: &str) {
+    eventually("the label of the new team", || async {
+        let pod = scene.api::<Pod>().get(POD).await.map_err(|it| it.to_string())?;
+        match pod.labels().get(key::TEAM) {
+            Some(label) if label == team => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+/// More memory reaches the Pod and the engine's settings: while the engine runs where that is possible, and with one
+/// clean restart where not. Less memory is one clean restart.
+pub async fn another_size_is_in_force_without_a_restart_where_that_is_possible(scene: Scene) {
+    let _room = scene.world.room.lock().await;
+    let Facts {
+        memory, grows_live, ..
+    } = scene.engine.facts();
+    let before = serving(&scene).await;
+    let small = number(&scene, memory).await;
+    let session = scene.connect("orders").await;
+    let from = audit::end(&scene.world);
+    patch(&scene, json!({"spec": {"size": "medium"}})).await;
+    if *grows_live {
+        in_force(&scene, "2Gi").await;
+        assert_eq!(uid(&scene).await, before, "the Pod was replaced");
+        let container = container(&scene).await;
+        assert_eq!(container.restart_count, 0);
+        session.run("SELECT 1").await.expect("an open session goes on");
+    } else {
+        served_by_another(&scene, &before).await;
+        in_force(&scene, "2Gi").await;
+    }
+    assert_eq!(restarts(&scene, from), usize::from(!grows_live));
+    eventually("more memory for the engine", || async {
+        let large = number(&scene, memory).await;
+        (large > small)
+            .then_some(())
+            .ok_or(format!("{large} after {small}"))
+    })
+    .await;
+    assert_eq!(scene.rows("orders").await, ["kept"]);
+    // What it starts with from now on is the same.
+    let grown = uid(&scene).await;
+    patch(
+        &scene,
+        json!({"metadata": {"annotations": {key::RESTART: "now"}}}),
+    )
+    .await;
+    served_by_another(&scene, &grown).await;
+    in_force(&scene, "2Gi").await;
+    let status = scene.claim("orders").await.status.unwrap();
+    assert_eq!(status.members[0].pending_restart, Vec::<String>::new());
+    let (from, before) = (audit::end(&scene.world), uid(&scene).await);
+    patch(&scene, json!({"spec": {"size": "small"}})).await;
+    served_by_another(&scene, &before).await;
+    in_force(&scene, "512Mi").await;
+    assert_eq!(restarts(&scene, from), 1);
+    assert_eq!(number(&scene, memory).await, small);
+}
+
+/// Where the cluster does not resize Pods, a larger size is one clean restart, as for an engine that needs one.
+pub async fn a_pod_that_is_not_resized_is_replaced(scene: Scene) {
     let _room = scene.world.room.lock().await;
     let before = serving(&scene).await;
+    let refuses = json!({
+        "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"],
+            "operations": ["UPDATE"], "resources": ["pods/resize"]}]},
+        "validations": [{"expression": "false", "message": "nothing is resized here"}],
+    });
+    let bound = json!({"validationActions": ["Deny"]});
+    let policy = Policy::make(&scene, "ValidatingAdmissionPolicy", refuses, bound).await;
+    eventually("a policy in force", || async {
+        let resources = container(&scene).await.resources.unwrap();
+        let probe = json!({"spec": {"containers": [{"name": DATABASE, "resources": resources}]}});
+        let dry = PatchParams {
+            dry_run: true,
+            ..PatchParams::default()
+        };
+        let pods = scene.api::<Pod>();
+        match pods
+            .patch_subresource("resize", POD, &dry, &Patch::Strategic(probe))
+            .await
+        {
+            Ok(_) => Err("a Pod would be resized".to_owned()),
+            Err(error) => error
+                .to_string()
+                .contains("nothing is resized")
+                .then_some(())
+                .ok_or(error.to_string()),
+        }
+    })
+    .await;
     let from = audit::end(&scene.world);
     patch(&scene, json!({"spec": {"size": "medium"}})).await;
     served_by_another(&scene, &before).await;
+    in_force(&scene, "2Gi").await;
     assert_eq!(restarts(&scene, from), 1);
-    let pod = scene.api::<Pod>().get(POD).await.unwrap();
-    let container = &pod.spec.unwrap().containers[0];
-    let limits = container.resources.clone().unwrap().limits.unwrap();
-    assert_eq!(limits["memory"].0, "2Gi");
+    policy.remove().await;
+}
+
+/// The database container, as the kubelet has it.
+async fn container(scene: &Scene) -> ContainerStatus {
+    let status = scene.api::<Pod>().get(POD).await.unwrap().status.unwrap();
+    status.container_statuses.unwrap().remove(0)
+}
+
+/// Waits until container and claim have this memory, and nothing is under way.
+pub async fn in_force(scene: &Scene, memory: &str) {
+    eventually(&format!("{memory} in force"), || async {
+        let limits = container(scene).await.resources.and_then(|it| it.limits);
+        let has = limits.and_then(|mut it| it.remove("memory"));
+        let status = scene.claim("orders").await.status.unwrap();
+        let said = status.resolved.as_ref().map(|it| it.resources.memory.clone());
+        let (has, said) = (has.map(|it| it.0).unwrap_or_default(), said.unwrap_or_default());
+        let rests = status.phase == Some(Phase::Ready);
+        (has == memory && said == memory && rests)
+            .then_some(())
+            .ok_or(format!("{has}, {said}, {:?}", status.phase))
+    })
+    .await;
+}
+
+/// What a query says, as a number.
+async fn number(scene: &Scene, query: &str) -> u64 {
+    let client = scene.connect("orders").await;
+    client.column(query).await.unwrap()[0].parse().unwrap()
+}
+
+/// A newer version of the same series serves the same rows after one clean restart. An older one is refused then: it
+/// may not read what the newer one has written.
+pub async fn an_upgrade_within_the_series_restarts_once_and_has_no_way_back(scene: Scene) {
+    let Facts { upgraded, older, .. } = scene.engine.facts();
+    let newest = scene.newest();
+    assert_ne!(newest, *older, "there is nothing to upgrade to");
+    scene.apply("orders", json!({"version": upgraded})).await;
+    scene.ready("orders").await;
+    scene.write("orders", "kept").await;
+    let ran = version(&scene).await;
+    assert!(
+        upgraded == older && ran == *older || ran == newest,
+        "{ran} serves a claim that asks for {upgraded}"
+    );
+    let before = uid(&scene).await;
+    let from = audit::end(&scene.world);
+    patch(&scene, json!({"spec": {"version": newest}})).await;
+    served_by_another(&scene, &before).await;
+    assert_eq!(version(&scene).await, newest);
+    assert_eq!(restarts(&scene, from), 1);
+    let log = scene.api::<Pod>().logs(POD, &LogParams::default()).await.unwrap();
+    assert!(
+        (scene.engine.facts().clean)(&log),
+        "the database was not stopped cleanly:\n{log}"
+    );
+    let after = uid(&scene).await;
+    let back = Patch::Merge(json!({"spec": {"version": older}}));
+    let claims = scene.api::<DatabaseClaim>();
+    let refused = claims.patch("orders", &PatchParams::default(), &back).await;
+    let said = refused.expect_err("an older version was accepted").to_string();
+    assert!(
+        said.contains("cannot be lowered below the version that has run"),
+        "{said}"
+    );
+    assert_eq!(uid(&scene).await, after);
+    assert_eq!(scene.rows("orders").await, ["kept"]);
+}
+
+/// The version that served last.
+async fn version(scene: &Scene) -> String {
     let status = scene.claim("orders").await.status.unwrap();
-    assert_eq!(status.resolved.unwrap().resources.memory, "2Gi");
-    assert_eq!(status.members[0].pending_restart, Vec::<String>::new());
+    status.members[0].version.clone().unwrap_or_default()
+}
+
+/// Whether the spec says the series or leaves it out, it is the same wish.
+pub async fn a_series_that_is_written_or_not_restarts_nothing(scene: Scene) {
+    let before = serving(&scene).await;
+    let from = audit::end(&scene.world);
+    for (version, team) in [
+        (json!(scene.engine.facts().version), "with-it"),
+        (json!(null), "without-it"),
+    ] {
+        patch(&scene, json!({"spec": {"version": version, "team": team}})).await;
+        labelled(&scene, team).await;
+        scene.ready("orders").await;
+    }
+    assert_eq!(uid(&scene).await, before);
+    assert_eq!(restarts(&scene, from), 0);
 }
 
 /// A version whose image does not exist is named, and set back without a trace.

@@ -1,5 +1,6 @@
 //! The engines that every scenario runs on, and what differs between them: their clients, files and words.
 
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use anyhow::Context as _;
@@ -31,6 +32,11 @@ pub struct Facts {
     pub version: &'static str,
     /// Another one that a claim may ask for.
     pub other_version: &'static str,
+    /// What a claim asks for before an upgrade within the series: an older version where there is an image of one,
+    /// else the series.
+    pub upgraded: &'static str,
+    /// An exact version of the series that is older than the default's newest.
+    pub older: &'static str,
     /// An exact version that nobody has published.
     pub missing_version: &'static str,
     /// Queries for what is decided once and for all, and what they say.
@@ -47,6 +53,10 @@ pub struct Facts {
     pub waiting: Parameter,
     /// A parameter that no claim may set.
     pub kept_back: (&'static str, &'static str),
+    /// Query for the memory that the engine keeps pages in, in bytes.
+    pub memory: &'static str,
+    /// Whether it takes over a larger size while it runs.
+    pub grows_live: bool,
     /// Size whose memory bears a volume in memory.
     pub roomy: &'static str,
     /// Makes a table, and puts about a megabyte into it.
@@ -76,6 +86,8 @@ const POSTGRES: Facts = Facts {
     port: 5432,
     version: "17",
     other_version: "18",
+    upgraded: "17.5",
+    older: "17.5",
     missing_version: "17.99",
     decided: &[
         ("SHOW server_encoding", "UTF8"),
@@ -101,6 +113,8 @@ const POSTGRES: Facts = Facts {
         says: "61",
     },
     kept_back: ("fsync", "off"),
+    memory: "SELECT pg_size_bytes(current_setting('shared_buffers'))::text",
+    grows_live: false,
     roomy: "small",
     bulk: [
         "CREATE TABLE IF NOT EXISTS large (row text)",
@@ -118,6 +132,9 @@ const MYSQL: Facts = Facts {
     port: 3306,
     version: "9.7",
     other_version: "8.4",
+    // Nobody publishes an older one for a machine without an image registry.
+    upgraded: "9.7",
+    older: "9.7.0",
     missing_version: "9.7.99",
     decided: &[
         ("SELECT @@character_set_server", "utf8mb4"),
@@ -149,6 +166,8 @@ const MYSQL: Facts = Facts {
         says: "3",
     },
     kept_back: ("sync_binlog", "0"),
+    memory: "SELECT CAST(@@innodb_buffer_pool_size AS CHAR)",
+    grows_live: true,
     roomy: "medium",
     bulk: [
         "CREATE TABLE IF NOT EXISTS large (row_ LONGTEXT)",
@@ -231,15 +250,29 @@ fn mysql(binding: &Binding, address: IpAddr) -> anyhow::Result<OptsBuilder> {
         .prefer_socket(false))
 }
 
-/// Makes the images that the stage has not, and loads them.
-pub async fn load_images(cluster: &Cluster) -> anyhow::Result<()> {
+/// Makes the images that the stage has not, and loads them. Returns the newest version of each engine, exactly.
+pub async fn load_images(cluster: &Cluster) -> anyhow::Result<HashMap<&'static str, String>> {
+    let mut newest = HashMap::new();
     for engine in Engine::ALL {
-        let Facts { name, version, .. } = engine.facts();
-        let reference = format!("docker.io/library/{name}:{version}");
-        let archive = spawn_blocking(move || image::engine_archive(&reference, &mut |_| {})).await??;
-        cluster.load_image(&archive).await?;
+        let Facts {
+            name,
+            version,
+            upgraded,
+            ..
+        } = engine.facts();
+        for tag in BTreeSet::from([*version, *upgraded]) {
+            let reference = format!("docker.io/library/{name}:{tag}");
+            let archive = spawn_blocking(move || image::engine_archive(&reference, &mut |_| {})).await??;
+            cluster.load_image(&archive).await?;
+            if tag == *version {
+                let exact = image::references(&archive)?.pop();
+                let exact = exact.as_deref().and_then(|it| it.rsplit_once(':'));
+                let (_, exact) = exact.context("an image without a name")?;
+                newest.insert(*name, exact.to_owned());
+            }
+        }
     }
-    Ok(())
+    Ok(newest)
 }
 
 /// A session of an application.

@@ -1,5 +1,6 @@
 //! What a scenario is given: a real cluster with the operator in it, and ways to ask and to break.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub const SPARE_CLASS: &str = "spare";
 pub struct World {
     pub stage: Stage,
     pub client: Client,
+    /// The newest version of each engine, exactly: the one that the default stands for.
+    newest: HashMap<&'static str, String>,
     /// Written by scenarios that break the operator, one at a time; read by those that need it undisturbed.
     pub operator: RwLock<()>,
     /// Written by scenarios that change what all share, which play alone; read by all others.
@@ -138,6 +141,11 @@ impl Scene {
             .patch(name, &PatchParams::apply("test"), &Patch::Apply(claim))
             .await;
         applied.expect("the claim is accepted");
+    }
+
+    /// The newest version of the engine, exactly.
+    pub fn newest(&self) -> &str {
+        &self.world.newest[self.engine.name()]
     }
 
     pub async fn claim(&self, name: &str) -> DatabaseClaim {
@@ -282,7 +290,7 @@ impl World {
     /// Two nodes: one for all, with the operator on it, and one to be broken.
     pub async fn new() -> anyhow::Result<Self> {
         let stage = Box::pin(Stage::set(2, &Self::values(), Progress::Stderr)).await?;
-        crate::engines::load_images(&stage.cluster).await?;
+        let newest = crate::engines::load_images(&stage.cluster).await?;
         let client = stage.cluster.client()?;
         let classes: Api<StorageClass> = Api::all(client.clone());
         let parameters = PatchParams::apply("test").force();
@@ -303,6 +311,7 @@ impl World {
         }
         Ok(Self {
             client,
+            newest,
             stage,
             operator: RwLock::default(),
             shared: RwLock::default(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use dbclaim::api::protocol::Identity;
-use dbclaim::api::v1::DeletionPolicy;
+use dbclaim::api::v1::{DeletionPolicy, EngineName};
 use dbclaim::plan::observed::{Ownership, SecretState};
 use dbclaim::plan::{Allowance, Plan, Step};
 use dbclaim::render::{Kind, Object, Slot};
@@ -23,7 +23,7 @@ macro_rules! laws {
     ($($name:ident),* $(,)?) => { [$(Law { name: stringify!($name), holds: $name }),*] };
 }
 
-const LAWS: [Law; 16] = laws![
+const LAWS: [Law; 18] = laws![
     nothing_is_deleted_but_at_the_deletion_of_a_claim_whose_policy_is_delete,
     what_was_not_observed_is_created_and_the_rest_is_written_by_its_uid_if_it_is_ours,
     what_was_not_read_is_not_written,
@@ -36,6 +36,8 @@ const LAWS: [Law; 16] = laws![
     a_pod_is_replaced_only_when_that_was_asked_for_and_by_what_was_asked_for,
     no_pod_that_is_from_the_newest_template_is_replaced,
     what_is_started_anew_has_its_configuration,
+    no_engine_counts_on_memory_that_it_has_not_got,
+    a_pod_is_resized_only_to_the_size_that_was_asked_for,
     a_claim_that_goes_is_paused_refused_or_gone_gets_nothing,
     a_claim_is_let_go_only_when_all_of_its_data_is,
     a_password_that_is_unreadable_or_in_use_is_not_changed,
@@ -143,6 +145,7 @@ fn what_was_not_observed_is_created_and_the_rest_is_written_by_its_uid_if_it_is_
             Step::Apply { uid, .. }
             | Step::Label { uid, .. }
             | Step::Annotate { uid, .. }
+            | Step::Resize { uid, .. }
             | Step::Delete { uid, .. } => seen == Some((uid.clone(), Ownership::Ours)),
             Step::Finalizer { .. } => true,
         }
@@ -266,7 +269,49 @@ fn no_pod_that_is_from_the_newest_template_is_replaced(cluster: &Cluster, pass: 
         .observed
         .pod(&cluster.id)
         .and_then(|(_, it)| it.revision.clone());
-    !replaces_a_pod(pass) || of.is_none() || of != newest
+    !replaces_a_pod(pass) || of.is_none() || of != newest || was_grown(cluster, pass)
+}
+
+/// Whether the Pod was resized while it ran, and a smaller size is asked for by now.
+fn was_grown(cluster: &Cluster, pass: &Pass) -> bool {
+    let (Ok(claim), Some((_, pod))) = (&pass.resolved, pass.observed.pod(&cluster.id)) else {
+        return false;
+    };
+    let in_place = cluster.desired(claim, &pass.observed).in_place;
+    let larger = in_place.into_iter().flat_map(|it| it.larger);
+    larger.map(|it| Some(it.asked)).any(|it| it == pod.asked)
+}
+
+/// As long as a Pod runs on, its engine is told of a larger size only when the template says that size, and the
+/// template says it only when the container has the memory and the Pod is marked.
+fn no_engine_counts_on_memory_that_it_has_not_got(cluster: &Cluster, pass: &Pass) -> bool {
+    let (Ok(claim), Some((_, live)), Some((_, pod))) = (
+        &pass.resolved,
+        pass.observed.workload(&cluster.id),
+        pass.observed.pod(&cluster.id),
+    ) else {
+        return true;
+    };
+    if pass.observed.volume(&cluster.id).is_none() {
+        // Nothing is started, whatever is asked for.
+        return true;
+    }
+    let asked = Some(cluster.desired(claim, &pass.observed).asked);
+    let starts = pass.plan.restarting || cluster.spec.hibernated || live.stopped || live.asked == asked;
+    let has = pod.memory == Some(claim.size.memory) && pod.asked == asked;
+    let told = written(pass, Slot::Config).is_some() && !created(pass, Slot::Config);
+    (starts || !told) && (starts || has || written(pass, Slot::StatefulSet).is_none())
+}
+
+/// A Pod is resized only for a size that was asked for, and only where the engine takes it over.
+fn a_pod_is_resized_only_to_the_size_that_was_asked_for(cluster: &Cluster, pass: &Pass) -> bool {
+    pass.plan.steps.iter().all(|step| match step {
+        Step::Resize { memory, .. } => {
+            let claim = pass.resolved.as_ref().unwrap();
+            *memory == claim.size.memory && claim.engine == EngineName::Mysql && !cluster.spec.hibernated
+        }
+        _ => true,
+    })
 }
 
 fn what_is_started_anew_has_its_configuration(cluster: &Cluster, pass: &Pass) -> bool {
@@ -355,6 +400,7 @@ fn target(step: &Step) -> Option<(Kind, String)> {
         Step::Label { kind, name, .. }
         | Step::Annotate { kind, name, .. }
         | Step::Delete { kind, name, .. } => Some((*kind, name.clone())),
+        Step::Resize { name, .. } => Some((Kind::Pod, name.clone())),
         Step::CreateSecrets(_) | Step::Finalizer { .. } => None,
     }
 }

@@ -1,5 +1,7 @@
 //! Restarts: each that was asked for happens once, cleanly and by the newest template; no other happens.
 
+use dbclaim::api::v1::{EngineName, SizeName};
+use dbclaim::class;
 use dbclaim::plan::observed::Detail;
 use dbclaim::render::{Kind, Slot};
 use insta::assert_snapshot;
@@ -210,4 +212,160 @@ fn a_hand_edit_of_the_template_is_undone_without_a_restart() {
     });
     let (_, pods) = story(&mut cluster);
     assert_eq!(pods, 0);
+}
+
+/// A small MySQL that serves, and is to be a medium one.
+fn growing() -> Cluster {
+    let mut cluster = Cluster::new();
+    cluster.spec.engine = EngineName::Mysql;
+    cluster.live();
+    cluster.spec.size = SizeName::Medium;
+    cluster
+}
+
+#[test]
+fn an_engine_that_can_grow_while_it_runs_is_told_when_it_has_the_memory() {
+    let mut cluster = growing();
+    let (told, pods) = story(&mut cluster);
+    assert_eq!(pods, 0, "nothing was restarted");
+    assert_snapshot!(told, @r"
+    resize to 2Gi: orders-db-1-0
+    apply Volume
+    growing
+    --
+    annotate Pod platform.acme.com/asked platform.acme.com/restart-hash
+    growing
+    again at once
+    --
+    apply StatefulSet
+    growing
+    again at once
+    --
+    apply Config
+    annotate Pod platform.acme.com/wanted
+    ");
+    assert_snapshot!(pass(&cluster).text(), @"nothing");
+    // What is started from now on is of that size.
+    let Detail::Pod(pod) = cluster.pod().unwrap().child.detail.clone() else {
+        panic!("a Pod")
+    };
+    assert_eq!(pod.memory, Some(class::size(SizeName::Medium).memory));
+}
+
+#[test]
+fn nothing_is_told_and_nothing_repeated_while_the_kubelet_is_at_it() {
+    let mut cluster = growing();
+    let resize = pass(&cluster);
+    assert_eq!(resize.plan.steps.len(), 2, "the volume and the Pod");
+    cluster.carry_out(&resize.plan);
+    assert_snapshot!(pass(&cluster).text(), @"growing");
+}
+
+#[test]
+fn where_a_pod_is_not_resized_it_is_replaced_and_told_why() {
+    for by_the_kubelet in [true, false] {
+        let mut cluster = growing();
+        if by_the_kubelet {
+            let resize = pass(&cluster);
+            cluster.carry_out(&resize.plan);
+            let Detail::Pod(pod) = &mut cluster.pod().unwrap().child.detail else {
+                panic!("a Pod")
+            };
+            pod.resize_pending = Some("no room".into());
+        } else {
+            cluster.not_in_place = Some("no room".into());
+        }
+        let text = pass(&cluster).text();
+        assert!(
+            text.contains("not in place: no room") && text.contains("restarting"),
+            "{text}"
+        );
+        let (told, pods) = story(&mut cluster);
+        assert_eq!(pods, 1, "{told}");
+        assert_eq!(pass(&cluster).text(), "nothing");
+    }
+}
+
+#[test]
+fn a_larger_size_with_anything_else_is_one_restart() {
+    let others: [(&str, Ask); 4] = [
+        ("a restart", |it| it.restart = Some("please".into())),
+        ("a version", |it| it.spec.version = Some("9.7.4".into())),
+        ("a newer operator", |it| {
+            it.settings.agent_image = "registry.acme.com/dbclaim:0.2.0".into();
+        }),
+        ("a Pod that does not serve", |it| it.serve(false)),
+    ];
+    for (what, other) in others {
+        let mut cluster = growing();
+        other(&mut cluster);
+        let (told, pods) = story(&mut cluster);
+        assert_eq!(pods, 1, "{what}:\n{told}");
+        assert_eq!(pass(&cluster).text(), "nothing", "{what}");
+    }
+}
+
+#[test]
+fn a_larger_size_that_is_taken_back_costs_a_restart_only_when_the_engine_may_use_it() {
+    for (passes, restarts) in [(0, 0), (1, 0), (2, 1), (3, 1), (4, 1), (5, 1)] {
+        let mut cluster = growing();
+        for _ in 0..passes {
+            let planned = pass(&cluster);
+            cluster.carry_out(&planned.plan);
+            cluster.kubelet();
+        }
+        cluster.spec.size = SizeName::Small;
+        let (told, pods) = story(&mut cluster);
+        assert_eq!(pods, restarts, "after {passes} passes:\n{told}");
+        assert_eq!(pass(&cluster).text(), "nothing", "after {passes} passes");
+        let Detail::Pod(pod) = &cluster.pod().unwrap().child.detail else {
+            panic!("a Pod")
+        };
+        let small = Some(class::size(SizeName::Small).memory);
+        assert_eq!(
+            (pod.requested_memory, pod.memory),
+            (small, small),
+            "after {passes} passes"
+        );
+    }
+}
+
+#[test]
+fn a_pod_that_is_lost_while_it_grows_comes_back_and_grows() {
+    for passes in 0..5 {
+        let mut cluster = growing();
+        for _ in 0..passes {
+            let planned = pass(&cluster);
+            cluster.carry_out(&planned.plan);
+            cluster.kubelet();
+        }
+        cluster.pod().unwrap().child.deleting = true;
+        cluster.controllers();
+        cluster.agent();
+        story(&mut cluster);
+        assert_eq!(pass(&cluster).text(), "nothing", "after {passes} passes");
+        let Detail::Pod(pod) = &cluster.pod().unwrap().child.detail else {
+            panic!("a Pod")
+        };
+        assert_eq!(
+            pod.memory,
+            Some(class::size(SizeName::Medium).memory),
+            "after {passes} passes"
+        );
+    }
+}
+
+#[test]
+fn another_size_of_an_engine_that_cannot_and_a_smaller_one_are_one_restart() {
+    for (engine, from, to) in [
+        (EngineName::Postgres, SizeName::Small, SizeName::Medium),
+        (EngineName::Mysql, SizeName::Medium, SizeName::Small),
+    ] {
+        let mut cluster = Cluster::new();
+        (cluster.spec.engine, cluster.spec.size) = (engine, from);
+        cluster.live();
+        cluster.spec.size = to;
+        let (told, pods) = story(&mut cluster);
+        assert_eq!(pods, 1, "{told}");
+    }
 }

@@ -3,7 +3,7 @@
 mod running;
 
 use dbclaim::api::protocol::{Credentials, Identity, Initialized};
-use dbclaim::api::v1::DeletionPolicy;
+use dbclaim::api::v1::{DeletionPolicy, EngineName, SizeName};
 use dbclaim::claim::Claim;
 use dbclaim::claim::quantity::Bytes;
 use dbclaim::plan::observed::{Detail, Ownership, SecretState};
@@ -89,6 +89,9 @@ struct Around {
     reads: Reads,
     class: Option<&'static str>,
     storage: Option<&'static str>,
+    engine: EngineName,
+    size: SizeName,
+    not_in_place: bool,
 }
 
 /// A state before it is made.
@@ -126,21 +129,29 @@ fn around() -> impl Strategy<Value = Around> {
     let asked = (
         select(vec![None, Some("fast")]),
         select(vec![None, Some("1Gi"), Some("7Gi")]),
+        select(vec![EngineName::Postgres, EngineName::Mysql]),
+        select(dbclaim::class::SIZES.to_vec()),
+        prop::bool::weighted(0.2),
     );
-    (policy, flags, more, reads, asked).prop_map(|(policy, flags, more, reads, (class, storage))| Around {
-        policy,
-        paused: flags.0,
-        deleting: flags.1,
-        has_finalizer: flags.2,
-        claim_gone: flags.3,
-        hibernated: flags.4,
-        said_initialized: more.0,
-        random: more.1,
-        restarted: more.2,
-        reads,
-        class,
-        storage,
-    })
+    (policy, flags, more, reads, asked).prop_map(
+        |(policy, flags, more, reads, (class, storage, engine, size, not_in_place))| Around {
+            policy,
+            paused: flags.0,
+            deleting: flags.1,
+            has_finalizer: flags.2,
+            claim_gone: flags.3,
+            hibernated: flags.4,
+            said_initialized: more.0,
+            random: more.1,
+            restarted: more.2,
+            reads,
+            class,
+            storage,
+            engine,
+            size,
+            not_in_place,
+        },
+    )
 }
 
 fn volume() -> impl Strategy<Value = VolumeSketch> {
@@ -233,7 +244,7 @@ impl Sketch {
             let Some(condition) = condition else { continue };
             let mut new = stored(object, format!("{:?}-uid", object.slot));
             if let Detail::StatefulSet(workload) = &mut new.child.detail {
-                self.workload.onto(workload);
+                self.workload.onto(workload, &desired);
             }
             condition.onto(&mut new);
             cluster.objects.push(new);
@@ -302,6 +313,9 @@ fn plain(desired: &Desired) -> [&Object; 8] {
 impl Around {
     fn set(&self, cluster: &mut Cluster) {
         cluster.spec.deletion_policy = self.policy;
+        cluster.spec.engine = self.engine;
+        cluster.spec.size = self.size;
+        cluster.not_in_place = self.not_in_place.then(|| "no".to_owned());
         cluster.spec.paused = self.paused;
         cluster.spec.hibernated = self.hibernated;
         cluster.spec.storage_class_name = self.class.map(str::to_owned);

@@ -183,6 +183,7 @@ impl Fixture {
             stateful_set,
             restart_hash: _,
             asked: _,
+            in_place: _,
             volume,
             service,
             members_service,

@@ -1,6 +1,7 @@
 //! States that a claim can be in, by name.
 
 use dbclaim::api::protocol::{MemberPhase, Report, WriteTest};
+use dbclaim::api::v1::{EngineName, SizeName};
 use dbclaim::plan::observed::{ContainerTrouble, Detail, Growth, LastEnd, Pod, SecretState, Volume, Warning};
 use dbclaim::render::{Kind, Slot};
 
@@ -443,6 +444,15 @@ fn with_its_growth() -> Vec<Row> {
     ]
 }
 
+/// A MySQL that is to be larger.
+fn enlarged() -> Cluster {
+    let mut cluster = Cluster::new();
+    cluster.spec.engine = EngineName::Mysql;
+    cluster.live();
+    cluster.spec.size = SizeName::Medium;
+    cluster
+}
+
 /// It serves, or goes; not all is as it shall be.
 fn short_of_ready() -> Vec<Row> {
     vec![
@@ -464,6 +474,10 @@ fn short_of_ready() -> Vec<Row> {
             say(it, MemberPhase::Running, None, |report| {
                 report.pending_restart = vec!["max_connections".into(), "shared_buffers".into()];
             });
+        }),
+        row("its Pod is resized", enlarged(), |_| {}),
+        row("its Pod cannot be resized", enlarged(), |it| {
+            it.not_in_place = Some("pods/resize is forbidden".into());
         }),
         row("paused", Cluster::ready(), |it| it.spec.paused = true),
         row("being deleted", Cluster::ready(), |it| it.deleting = true),

@@ -1,6 +1,6 @@
 //! The database engines' images, made from Debian packages.
 //!
-//! They carry the official images' names, user, paths and environment, so that the operator meets what it
+//! They carry the official images' names, for the series and for the exact version, user, paths and environment, so that the operator meets what it
 //! would meet anywhere else. They lack the official entry point script, documentation, JIT and perl. Each engine's recipe is a file of its own.
 
 use std::collections::VecDeque;
@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::cache::Cache;
+use super::maven::{self, Artefact};
 use super::mysql::MYSQL_9_7;
 use super::oci::{self, RunConfig};
-use super::postgres::{POSTGRES_17, POSTGRES_18};
+use super::postgres::{POSTGRES_17, POSTGRES_17_5, POSTGRES_18};
 use super::{Error, Progress, io_error};
 
 /// How one engine's image is made from Debian packages.
@@ -28,20 +29,25 @@ pub(super) trait Recipe {
     fn suite(&self) -> &'static str;
     /// Scripts to run when only the essential packages are there, and when all are.
     fn hooks(&self) -> [&'static str; 2];
+    /// What holds the engine, where Debian has not got it.
+    fn artefact(&self) -> Option<Artefact> {
+        None
+    }
     /// Paths that are never unpacked, besides documentation and translations.
     fn excluded(&self) -> &'static [&'static str];
     /// What else decides what is in the image.
     fn text(&self) -> String;
 }
 
-const RECIPES: [&dyn Recipe; 3] = [&POSTGRES_17, &POSTGRES_18, &MYSQL_9_7];
+const RECIPES: [&dyn Recipe; 4] = [&POSTGRES_17, &POSTGRES_17_5, &POSTGRES_18, &MYSQL_9_7];
 
 /// The references that [`engine_archive`] knows.
 pub fn engine_references() -> impl Iterator<Item = &'static str> {
     RECIPES.iter().map(|recipe| recipe.reference())
 }
 
-/// The image `reference` as an OCI archive, from the cache or built now (about 30 s and up to 250 MB each).
+/// The image `reference` as an OCI archive, from the cache or built now (about 30 s and up to 250 MB each). It gets
+/// the name of its exact version as well, as the official images do: [`super::references`] tells it.
 ///
 /// # Errors
 /// When there is no recipe for `reference`, `mmdebstrap` is missing or fails, or the cache cannot be
@@ -57,10 +63,32 @@ pub fn engine_archive(reference: &str, progress: Progress<'_>) -> Result<PathBuf
     let whole = whole_text(recipe);
     cache.get_or_build(&recipe.name(), &whole, progress, |scratch, out, progress| {
         let layer = scratch.join("layer.tar");
+        if let Some(artefact) = recipe.artefact() {
+            progress("fetching the engine");
+            maven::unpack(&artefact, reference, scratch)?;
+        }
         mmdebstrap(recipe, scratch, &layer, progress)?;
         progress("packing the image");
-        oci::write_archive(out, reference, &recipe.run_config(), &layer)
+        let exact = exact_reference(reference, &scratch.join(VERSION))?;
+        let references = [reference].into_iter().chain(exact.as_deref());
+        oci::write_archive(out, references, &recipe.run_config(), &layer)
     })
+}
+
+/// What hooks write into the folder that `SCRATCH` names: the version of the engine's package.
+const VERSION: &str = "version";
+
+/// The name of the exact version, `…:17.11` by the package's version `17.11-0+deb13u1`; none where the recipe has
+/// said it already.
+fn exact_reference(reference: &str, version: &Path) -> Result<Option<String>, Error> {
+    let version = match std::fs::read_to_string(version) {
+        Ok(version) => version,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("read", version)(error)),
+    };
+    let exact = version.trim().split(['-', '+', '~']).next().unwrap_or_default();
+    let repository = reference.rsplit_once(':').map_or(reference, |(name, _)| name);
+    Ok(Some(format!("{repository}:{exact}")))
 }
 
 /// Never unpacked: documentation and translations.
@@ -82,8 +110,10 @@ fn arguments(recipe: &dyn Recipe) -> Vec<String> {
         "--aptopt=Acquire::Check-Valid-Until \"false\"".into(),
         // mmdebstrap runs text with shell characters in it as a script.
         format!("--essential-hook={essential}"),
-        format!("--customize-hook={customize}"),
     ];
+    let unpack = recipe.artefact().map(|it| it.hook);
+    let hooks = unpack.into_iter().chain([customize]);
+    arguments.extend(hooks.map(|hook| format!("--customize-hook={hook}")));
     let excluded = EXCLUDED.iter().chain(recipe.excluded());
     arguments.extend(excluded.map(|path| format!("--dpkgopt=path-exclude={path}")));
     arguments.push(recipe.suite().into());
@@ -93,8 +123,9 @@ fn arguments(recipe: &dyn Recipe) -> Vec<String> {
 /// Everything that decides what is in the image.
 fn whole_text(recipe: &dyn Recipe) -> String {
     format!(
-        "{}\n{:?}\n{:?}\n{}",
+        "{}\n{:?}\n{:?}\n{:?}\n{}",
         recipe.text(),
+        recipe.artefact().map(|it| it.coordinates),
         recipe.run_config(),
         arguments(recipe),
         std::env::consts::ARCH
@@ -115,6 +146,8 @@ fn mmdebstrap(
         .arg(layer)
         .env("LC_ALL", "C")
         .env("TMPDIR", scratch)
+        .env("SCRATCH", scratch)
+        .env("PACKAGE", recipe.packages().split(',').next().unwrap_or_default())
         // The same packages give the same bytes.
         .env("SOURCE_DATE_EPOCH", "0")
         .stdin(Stdio::null())

@@ -2,12 +2,13 @@
 //! ready for `ctr -n k8s.io images import --local`.
 //!
 //! `oci` knows the archive format, `cache` keeps what was built, `pause` and `engine` know how the two
-//! kinds of images that a cluster needs are made. None of them knows a cluster or a node.
+//! kinds of images that a cluster needs are made, `maven` fetches what Debian has not. None of them knows a cluster or a node.
 //!
 //! Everything here blocks (programs run, large files are hashed): call it from `spawn_blocking`.
 
 mod cache;
 mod engine;
+mod maven;
 mod mysql;
 pub mod oci;
 mod operator;
@@ -20,6 +21,7 @@ use std::process::ExitStatus;
 
 pub(crate) use cache::{Cache, cache_key};
 pub use engine::{engine_archive, engine_references};
+pub use oci::references;
 pub use operator::operator_archive;
 pub use pause::{PAUSE_REFERENCE, pause_archive};
 

@@ -2,6 +2,9 @@
 set -eu
 cd "$1"
 
+# The exact version, for the image's other name.
+dpkg-query --admindir=var/lib/dpkg --show --showformat='${Version}' "$PACKAGE" >"$SCRATCH/version"
+
 # Folders that the official image has, with its owner and modes.
 rm -rf var/lib/mysql
 install -d -o 999 -g 999 -m 1777 var/lib/mysql run/mysqld

@@ -57,11 +57,16 @@ pub fn write_layer(out: &Path, files: &[LayerFile<'_>]) -> Result<(), Error> {
     finish_tar(layer, out)
 }
 
-/// Writes an archive of one image with one layer, named `reference`, for this machine's architecture.
+/// Writes an archive of one image with one layer, under each of these names, for this machine's architecture.
 ///
 /// # Errors
 /// When `layer` cannot be read or `out` cannot be written.
-pub fn write_archive(out: &Path, reference: &str, run: &RunConfig, layer: &Path) -> Result<(), Error> {
+pub fn write_archive<'a>(
+    out: &Path,
+    references: impl IntoIterator<Item = &'a str>,
+    run: &RunConfig,
+    layer: &Path,
+) -> Result<(), Error> {
     let layer_blob = Blob::of_file(layer)?;
     let platform = json!({"architecture": architecture(), "os": "linux"});
     let config = to_json(&json!({
@@ -78,15 +83,18 @@ pub fn write_archive(out: &Path, reference: &str, run: &RunConfig, layer: &Path)
         "layers": [layer_blob.descriptor("application/vnd.oci.image.layer.v1.tar")],
     }))?;
     let manifest_blob = Blob::of_bytes(&manifest);
-    let mut entry = manifest_blob.descriptor(MANIFEST);
-    if let Some(fields) = entry.as_object_mut() {
-        fields.insert("platform".into(), platform);
-        fields.insert("annotations".into(), annotations(reference));
-    }
+    let named = |reference: &str| {
+        let mut entry = manifest_blob.descriptor(MANIFEST);
+        if let Some(fields) = entry.as_object_mut() {
+            fields.insert("platform".into(), platform.clone());
+            fields.insert("annotations".into(), annotations(reference));
+        }
+        entry
+    };
     let index = to_json(&json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [entry],
+        "manifests": references.into_iter().map(named).collect::<Vec<_>>(),
     }))?;
 
     let mut archive = create_tar(out)?;
@@ -103,6 +111,28 @@ pub fn write_archive(out: &Path, reference: &str, run: &RunConfig, layer: &Path)
     finish_tar(archive, out)
 }
 
+/// The names that an archive's image gets where it is loaded.
+///
+/// # Errors
+/// When `archive` cannot be read, or is none of [`write_archive`]'s.
+pub fn references(archive: &Path) -> Result<Vec<String>, Error> {
+    let read = || -> io::Result<Vec<String>> {
+        let mut tar = tar::Archive::new(File::open(archive)?);
+        for entry in tar.entries_with_seek()? {
+            let entry = entry?;
+            if entry.path()?.as_os_str() == "index.json" {
+                let index: serde_json::Value = serde_json::from_reader(entry)?;
+                let manifests = index.get("manifests").and_then(serde_json::Value::as_array);
+                let name =
+                    |it: &serde_json::Value| Some(it.get("annotations")?.get(NAME)?.as_str()?.to_owned());
+                return Ok(manifests.into_iter().flatten().filter_map(name).collect());
+            }
+        }
+        Ok(Vec::new())
+    };
+    read().map_err(io_error("read the index of", archive))
+}
+
 /// SHA-256 of a file, in lower-case hexadecimal.
 ///
 /// # Errors
@@ -116,6 +146,8 @@ pub fn sha256_of_bytes(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
 }
 
+/// The annotation from which containerd takes the image's name.
+const NAME: &str = "io.containerd.image.name";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// How large a piece of a file is hashed at a time.
@@ -178,10 +210,9 @@ impl Write for HashWriter {
     }
 }
 
-/// The annotations from which containerd takes the image's name.
 fn annotations(reference: &str) -> serde_json::Value {
     let tag = reference.rsplit_once(':').map_or("latest", |(_, tag)| tag);
-    json!({"io.containerd.image.name": reference, "org.opencontainers.image.ref.name": tag})
+    json!({NAME: reference, "org.opencontainers.image.ref.name": tag})
 }
 
 /// This machine's architecture in the words of OCI, which are Go's.
@@ -292,7 +323,9 @@ mod tests {
             entrypoint: vec!["/bin/program".into()],
             ..RunConfig::default()
         };
-        write_archive(&out, "example.test/a:b", &run, &layer).unwrap();
+        let names = ["example.test/a:b", "example.test/a:b.1"];
+        write_archive(&out, names, &run, &layer).unwrap();
+        assert_eq!(references(&out).unwrap(), names);
 
         let entries = entries(&out);
         let index: serde_json::Value = serde_json::from_slice(&entries["index.json"]).unwrap();
@@ -328,7 +361,7 @@ mod tests {
                 }],
             )
             .unwrap();
-            write_archive(&out, "example.test/a:b", &RunConfig::default(), &layer).unwrap();
+            write_archive(&out, ["example.test/a:b"], &RunConfig::default(), &layer).unwrap();
             fs::read(out).unwrap()
         };
         assert_eq!(build("one"), build("two"));

@@ -30,7 +30,7 @@ pub fn operator_archive(dbclaim: &Path, agent: &Path, out: &Path, reference: &st
         ..RunConfig::default()
     };
     let written =
-        oci::write_layer(&layer, &programs).and_then(|()| oci::write_archive(out, reference, &run, &layer));
+        oci::write_layer(&layer, &programs).and_then(|()| oci::write_archive(out, [reference], &run, &layer));
     written?;
     std::fs::remove_file(&layer).map_err(io_error("remove", &layer))
 }

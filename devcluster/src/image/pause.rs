@@ -43,7 +43,7 @@ fn pause_archive_in(cache: &Cache, progress: Progress<'_>) -> Result<PathBuf, Er
             entrypoint: vec!["/pause".into()],
             ..RunConfig::default()
         };
-        oci::write_archive(out, PAUSE_REFERENCE, &run, &layer)
+        oci::write_archive(out, [PAUSE_REFERENCE], &run, &layer)
     })
 }
 

@@ -2,6 +2,11 @@
 set -eu
 cd "$1"
 
+# The exact version, for the image's other name.
+case "$PACKAGE" in
+    postgresql-*) dpkg-query --admindir=var/lib/dpkg --show --showformat='${Version}' "$PACKAGE" >"$SCRATCH/version" ;;
+esac
+
 # Folders that the official image has, with its owner and modes.
 rm -rf var/lib/postgresql/* etc/postgresql/*
 install -d -o 999 -g 999 -m 1777 var/lib/postgresql var/lib/postgresql/data

@@ -1,6 +1,7 @@
 //! The recipes of the PostgreSQL images.
 
 use super::engine::Recipe;
+use super::maven::Artefact;
 use super::oci::RunConfig;
 
 /// One PostgreSQL image.
@@ -10,26 +11,49 @@ pub(super) struct Postgres {
     /// The Debian suite that has this major version.
     suite: &'static str,
     major: &'static str,
+    /// An older version of it, which Debian has no more.
+    older: Option<Older>,
     /// Where the official image keeps its data; it moved with version 18.
     data: &'static str,
+}
+
+/// A version that is had as an artefact: server and extensions, without clients.
+#[derive(Debug, Clone, Copy)]
+struct Older {
+    version: &'static str,
+    /// Libraries that it does not bring along, as Debian packages.
+    needs: &'static str,
 }
 
 pub(super) const POSTGRES_17: Postgres = Postgres {
     reference: "docker.io/library/postgres:17",
     suite: "trixie",
     major: "17",
+    older: None,
     data: "/var/lib/postgresql/data",
+};
+
+/// For upgrades within the series.
+pub(super) const POSTGRES_17_5: Postgres = Postgres {
+    reference: "docker.io/library/postgres:17.5",
+    older: Some(Older {
+        version: "17.5",
+        needs: "tzdata",
+    }),
+    ..POSTGRES_17
 };
 
 pub(super) const POSTGRES_18: Postgres = Postgres {
     reference: "docker.io/library/postgres:18",
     suite: "sid",
     major: "18",
+    older: None,
     data: "/var/lib/postgresql/18/docker",
 };
 
 const ESSENTIAL_HOOK: &str = include_str!("postgres-essential.sh");
 const CUSTOMIZE_HOOK: &str = include_str!("postgres-customize.sh");
+const UNPACK_HOOK: &str = include_str!("postgres-unpack.sh");
 
 /// LLVM is half of the size and only serves JIT.
 const EXCLUDED: [&str; 5] = [
@@ -46,7 +70,7 @@ impl Recipe for Postgres {
     }
 
     fn name(&self) -> String {
-        format!("postgres-{}", self.major)
+        format!("postgres-{}", self.older.map_or(self.major, |it| it.version))
     }
 
     fn run_config(&self) -> RunConfig {
@@ -67,7 +91,25 @@ impl Recipe for Postgres {
     }
 
     fn packages(&self) -> String {
-        format!("postgresql-{}", self.major)
+        match self.older {
+            Some(older) => older.needs.to_owned(),
+            None => format!("postgresql-{}", self.major),
+        }
+    }
+
+    fn artefact(&self) -> Option<Artefact> {
+        let version = self.older?.version;
+        let platform = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64v8",
+            other => other,
+        };
+        Some(Artefact {
+            coordinates: format!(
+                "io.zonky.test.postgres:embedded-postgres-binaries-linux-{platform}:{version}.0"
+            ),
+            hook: UNPACK_HOOK,
+        })
     }
 
     fn suite(&self) -> &'static str {

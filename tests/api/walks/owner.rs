@@ -240,8 +240,10 @@ impl Wish {
 
     /// Whether a claim that asked for `before` and runs has to be restarted for this one.
     pub fn restarts(&self, before: &Self) -> bool {
-        let asked = |it: &Self| (it.minor, format!("{:?}", it.size), it.restart);
-        asked(self) != asked(before)
+        let asked = |it: &Self| (it.minor, it.restart);
+        let memory = |it: &Self| class::size(it.size).memory;
+        let in_place = Engine::from(self.engine).grows_live() && memory(self) > memory(before);
+        asked(self) != asked(before) || self.size != before.size && !in_place
     }
 
     /// Engine and series.

@@ -63,6 +63,8 @@ pub struct Cluster {
     pub reads: Reads,
     /// What an Event says about the object that holds the claim up.
     pub warning: Option<Warning>,
+    /// What the API server says to a Pod that is to be resized while it runs.
+    pub not_in_place: Option<String>,
     /// Fingerprints that the operator knows; forgotten when it restarts.
     pub trusted: HashSet<(Slot, u64)>,
     /// Whether the kernel has randomness to give for a new password.
@@ -173,6 +175,7 @@ impl Cluster {
             app: SecretState::Absent,
             reads: Reads::WhereAMarkerIsMissing,
             warning: None,
+            not_in_place: None,
             trusted: HashSet::new(),
             random: true,
             data: BTreeMap::new(),
@@ -233,6 +236,7 @@ impl Cluster {
                 observed: &observed,
                 initialized_before: self.said_initialized,
                 has_finalizer: self.has_finalizer,
+                not_in_place: self.not_in_place.as_deref(),
             }),
             (Err(_), false) => plan::unserved(self.spec.deletion_policy, self.has_finalizer, &observed),
         };

@@ -4,7 +4,7 @@ use dbclaim::api::protocol::{Credentials, FORMAT};
 use dbclaim::api::{key, label};
 use dbclaim::certificate::Keys;
 use dbclaim::claim::quantity::Bytes;
-use dbclaim::plan::observed::{Child, Detail, Ownership, SecretState, Volume, Workload};
+use dbclaim::plan::observed::{Child, Detail, Ownership, Pod, SecretState, Volume, Workload};
 use dbclaim::plan::{Plan, Step};
 use dbclaim::render::{Kind, Object, Slot};
 use k8s_openapi::ByteString;
@@ -44,13 +44,23 @@ impl Cluster {
                     kind,
                     name,
                     uid,
-                    annotation: (_, value),
+                    annotations,
                 } => {
                     let stored = self.stored(*kind, name);
                     assert_eq!(stored.child.uid, *uid, "annotation of another {kind:?} {name}");
                     match &mut stored.child.detail {
-                        Detail::Pod(pod) => pod.wanted = Some(value.clone()),
+                        Detail::Pod(pod) => annotate(pod, annotations),
                         other => panic!("only Pods are annotated, not {other:?}"),
+                    }
+                }
+                Step::Resize {
+                    name, uid, memory, ..
+                } => {
+                    let stored = self.stored(Kind::Pod, name);
+                    assert_eq!(stored.child.uid, *uid, "resize of another Pod {name}");
+                    match &mut stored.child.detail {
+                        Detail::Pod(pod) => pod.requested_memory = Some(*memory),
+                        other => panic!("only Pods are resized, not {other:?}"),
                     }
                 }
                 Step::Delete { kind, name, uid, .. } => self.delete(*kind, name, uid),
@@ -203,6 +213,18 @@ fn volume(object: &Object) -> Volume {
         capacity: None,
         storage_class: spec["storageClassName"].as_str().map(str::to_owned),
         growth: None,
+    }
+}
+
+fn annotate(pod: &mut Pod, annotations: &[(&str, String)]) {
+    for (key, value) in annotations {
+        let place = match *key {
+            key::WANTED => &mut pod.wanted,
+            key::ASKED => &mut pod.asked,
+            key::RESTART_HASH => &mut pod.restart_hash,
+            other => panic!("no Pod is annotated with {other}"),
+        };
+        *place = Some(value.clone());
     }
 }
 

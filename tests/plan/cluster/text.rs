@@ -24,9 +24,10 @@ impl Pass {
                 Step::Label { kind, label, .. } => {
                     (format!("label {kind:?}"), format!("{}={}", label.0, label.1))
                 }
-                Step::Annotate { kind, annotation, .. } => {
-                    (format!("annotate {kind:?}"), annotation.0.to_owned())
-                }
+                Step::Annotate {
+                    kind, annotations, ..
+                } => (format!("annotate {kind:?}"), keys(annotations)),
+                Step::Resize { name, memory, .. } => (format!("resize to {memory}:"), name.clone()),
                 Step::Delete {
                     kind,
                     name,
@@ -45,11 +46,14 @@ impl Pass {
             .map(|(verb, what)| format!("{verb} {}", what.join(" ")));
         let blocked = self.plan.blocked.iter();
         let blocked = blocked.map(|it| format!("blocked {}: {}", it.condition, it.reason));
+        let not_in_place = self.plan.not_in_place.as_ref();
         let rest = [
             self.plan
                 .restart_pending
                 .then(|| "a restart is pending".to_owned()),
             self.plan.restarting.then(|| "restarting".to_owned()),
+            self.plan.growing.map(|_| "growing".to_owned()),
+            not_in_place.map(|it| format!("not in place: {it}")),
             self.plan.again.then(|| "again at once".to_owned()),
             self.plan.requeue.map(|it| format!("again in {it:?}")),
         ];
@@ -60,4 +64,9 @@ impl Pass {
             lines.join("\n")
         }
     }
+}
+
+fn keys(annotations: &[(&str, String)]) -> String {
+    let keys: Vec<_> = annotations.iter().map(|(key, _)| *key).collect();
+    keys.join(" ")
 }

@@ -4,6 +4,7 @@ use dbclaim::api::key;
 use dbclaim::api::protocol::{
     Applied, FORMAT, Initialized, MemberPhase, Report, TlsReport, Trouble, WriteTest,
 };
+use dbclaim::claim::quantity::Bytes;
 use dbclaim::plan::observed::{Child, Detail, Ownership, Pod, SecretState, Workload};
 use dbclaim::render::{Kind, Slot};
 use serde_json::{Value, json};
@@ -40,8 +41,21 @@ impl Cluster {
                 .retain(|it| !matches!(it.child.kind, Kind::Pod | Kind::EndpointSlice));
         } else if self.pod().is_none() {
             self.start_pod(workload);
+            let container = &set.body["spec"]["template"]["spec"]["containers"][0];
+            let memory = container["resources"]["limits"]["memory"].as_str();
+            let memory = memory.and_then(|it| Bytes::parse(it).ok());
+            if let Detail::Pod(pod) = &mut self.pod().unwrap().child.detail {
+                pod.requested_memory = memory;
+            }
             let team = &set.body["spec"]["template"]["metadata"]["labels"][key::TEAM];
             self.pod().unwrap().child.team = team.as_str().map(str::to_owned);
+        }
+    }
+
+    /// The kubelet gives the Pod's container the memory that it asks for.
+    pub fn kubelet(&mut self) {
+        if let Some(Detail::Pod(pod)) = self.pod().map(|it| &mut it.child.detail) {
+            pod.memory = pod.requested_memory;
         }
     }
 
@@ -104,6 +118,7 @@ impl Cluster {
     /// The agent in the Pod, as far as it can: it guards the volume, initialises it where it may, takes over
     /// the password, runs and reports.
     pub fn agent(&mut self) {
+        self.kubelet();
         let Some(pod) = self.pod().map(|it| it.child.uid.clone()) else {
             return;
         };

@@ -1,7 +1,8 @@
 //! Arbitrary states of what runs: the workload, its Pod and what its agent has said.
 
 use dbclaim::api::protocol::{Applied, Initialized, MemberPhase};
-use dbclaim::plan::observed::{Ownership, Workload};
+use dbclaim::class;
+use dbclaim::plan::observed::{Detail, Ownership, Workload};
 use dbclaim::render::Desired;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -12,6 +13,8 @@ use crate::cluster::{Cluster, silent};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Said {
     Wanted,
+    /// What would be said in another size.
+    OtherSize,
     Other,
     Nothing,
 }
@@ -32,6 +35,10 @@ pub(super) struct PodSketch {
     ownership: Ownership,
     deleting: bool,
     team: &'static str,
+    ready: bool,
+    /// Memory that it asks for and that it has: that of which size, if any.
+    memory: [Option<usize>; 2],
+    resize_pending: Option<&'static str>,
 }
 
 #[derive(Clone, Debug)]
@@ -42,7 +49,9 @@ pub(super) struct ReportSketch {
 }
 
 fn said() -> impl Strategy<Value = Said> {
-    prop_oneof![4 => Just(Said::Wanted), 3 => Just(Said::Other), 1 => Just(Said::Nothing)]
+    prop_oneof![
+        4 => Just(Said::Wanted), 3 => Just(Said::OtherSize), 3 => Just(Said::Other), 1 => Just(Said::Nothing)
+    ]
 }
 
 pub(super) fn workload() -> impl Strategy<Value = WorkloadSketch> {
@@ -58,14 +67,25 @@ pub(super) fn workload() -> impl Strategy<Value = WorkloadSketch> {
 pub(super) fn pod() -> impl Strategy<Value = PodSketch> {
     let whose = select(vec![Ownership::Ours, Ownership::Ours, Ownership::Foreign]);
     let team = select(vec!["checkout", "former"]);
-    let fields = (whose, any::<bool>(), team, said(), any::<bool>());
-    fields.prop_map(|(ownership, deleting, team, asked, same_revision)| PodSketch {
-        asked,
-        same_revision,
-        ownership,
-        deleting,
-        team,
-    })
+    let fields = (whose, prop::bool::weighted(0.2), team, said(), any::<bool>());
+    let memory = || prop::option::of(0..class::SIZES.len());
+    let size = (
+        any::<bool>(),
+        [memory(), memory()],
+        prop::option::weighted(0.2, Just("no room")),
+    );
+    (fields, size).prop_map(
+        |((ownership, deleting, team, asked, same_revision), (ready, memory, resize_pending))| PodSketch {
+            asked,
+            same_revision,
+            ownership,
+            deleting,
+            team,
+            ready,
+            memory,
+            resize_pending,
+        },
+    )
 }
 
 pub(super) fn report() -> impl Strategy<Value = ReportSketch> {
@@ -79,21 +99,31 @@ pub(super) fn report() -> impl Strategy<Value = ReportSketch> {
 }
 
 impl Said {
-    fn text(self, wanted: &str) -> Option<String> {
+    /// What was asked for, and the hash of what that starts.
+    fn text(self, desired: &Desired) -> Option<(String, String)> {
+        let smaller = desired
+            .in_place
+            .iter()
+            .flat_map(|it| it.smaller.iter().chain(&it.larger));
+        let smaller = smaller
+            .map(|it| (it.asked.clone(), it.restart_hash.clone()))
+            .next();
+        let other = || ("something else".to_owned(), "other".to_owned());
         match self {
-            Self::Wanted => Some(wanted.to_owned()),
-            Self::Other => Some("something else".to_owned()),
+            Self::Wanted => Some((desired.asked.clone(), desired.restart_hash.clone())),
+            Self::OtherSize => Some(smaller.unwrap_or_else(other)),
+            Self::Other => Some(other()),
             Self::Nothing => None,
         }
     }
 }
 
 impl WorkloadSketch {
-    pub(super) fn onto(&self, live: &mut Workload) {
+    pub(super) fn onto(&self, live: &mut Workload, desired: &Desired) {
+        (live.asked, live.restart_hash) = self.asked.text(desired).unzip();
         if !self.same_restart_hash {
             live.restart_hash = Some("other".into());
         }
-        live.asked = self.asked.text(&live.asked.take().unwrap());
         live.taken_up = self.taken_up;
         live.stopped = self.stopped;
     }
@@ -101,9 +131,10 @@ impl WorkloadSketch {
 
 impl PodSketch {
     pub(super) fn onto(&self, cluster: &mut Cluster, desired: &Desired) {
+        let (asked, restart_hash) = self.asked.text(desired).unzip();
         cluster.start_pod(&Workload {
-            restart_hash: Some("some-hash".into()),
-            asked: self.asked.text(&desired.asked),
+            restart_hash,
+            asked,
             revision: self.same_revision.then(|| desired.stateful_set.applied.clone()),
             ..Workload::default()
         });
@@ -111,6 +142,12 @@ impl PodSketch {
         pod.child.ownership = self.ownership.clone();
         pod.child.deleting = self.deleting;
         pod.child.team = Some(self.team.into());
+        let memory = |size: Option<usize>| size.map(|it| class::size(class::SIZES[it]).memory);
+        if let Detail::Pod(pod) = &mut pod.child.detail {
+            pod.ready = self.ready;
+            (pod.requested_memory, pod.memory) = (memory(self.memory[0]), memory(self.memory[1]));
+            pod.resize_pending = self.resize_pending.map(str::to_owned);
+        }
     }
 }
 
