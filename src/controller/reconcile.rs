@@ -248,6 +248,41 @@ fn initialized(claim: &Claim, observed: &Observed) -> Option<Initialized> {
     claim.identity.initialized.clone().or_else(reported)
 }
 
+/// What came of the writes of a plan that did not succeed.
+#[derive(Default)]
+struct Failures {
+    refusals: Vec<(Option<Slot>, Refusal)>,
+    suspects: Vec<Slot>,
+    /// The worst decides how long to wait: what is refused is not retried at the pace of a conflict.
+    worst: Option<Error>,
+    /// Why the Pod was not resized. There is another way, which the next wave goes.
+    not_resized: Option<String>,
+    namespace_goes: bool,
+}
+
+impl Failures {
+    fn take(&mut self, error: apply::Error) {
+        tracing::debug!(%error, "a write failed");
+        let apply::Error::Write { slot, verb, .. } = &error;
+        let (slot, resizes) = (*slot, *verb == apply::RESIZE);
+        let error = Error::from(error);
+        self.namespace_goes |= error.namespace_goes();
+        match error.refusal() {
+            Some(refusal) if resizes && !refusal.is_of_room() => {
+                self.not_resized = Some(refusal.words);
+                return;
+            }
+            Some(refusal) => self.refusals.push((slot, refusal)),
+            // It may be there although no watch has shown it; what was refused is not.
+            None => self.suspects.extend(slot),
+        }
+        let worst = self.worst.as_ref().map(|it| rank(it.class()));
+        if worst.is_none_or(|it| it < rank(error.class())) {
+            self.worst = Some(error);
+        }
+    }
+}
+
 /// Carries the plan out. Returns what was refused, and whether another wave has to go another way.
 async fn apply(
     id: &ClaimId,
@@ -261,61 +296,34 @@ async fn apply(
         resource_version: &seen.resource_version,
         finalizers: &seen.finalizers,
     };
-    let mut failure: Option<Error> = None;
-    let (mut suspects, mut refusals) = (Vec::new(), Vec::new());
-    let mut again = false;
+    let (mut failures, mut released) = (Failures::default(), false);
     for written in context.writer.carry_out(target, &plan.steps).await {
         match written {
             Ok(written) => {
                 news::written(&written);
-                if seen.deleting && matches!(written, Written::Claim(_)) {
-                    let key = (id.namespace.as_str(), id.name.as_str());
-                    context.memory.note(&id.uid, key, |it| it.released = true);
-                }
+                released |= seen.deleting && matches!(written, Written::Claim(_));
                 take_in(id, written, context);
             }
-            Err(error) => {
-                tracing::debug!(%error, "a write failed");
-                let apply::Error::Write { slot, verb, .. } = &error;
-                let (slot, resizes) = (*slot, *verb == apply::RESIZE);
-                let error = Error::from(error);
-                if resizes && let Some(refusal) = error.refusal().filter(|it| !it.is_of_room()) {
-                    // There is another way; the next wave goes it.
-                    context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
-                        it.not_in_place = Some((seen.generation, refusal.words));
-                    });
-                    again = true;
-                    continue;
-                }
-                if error.namespace_goes() {
-                    let key = (id.namespace.as_str(), id.name.as_str());
-                    context.memory.note(&id.uid, key, |it| it.namespace_goes = true);
-                }
-                match error.refusal() {
-                    Some(refusal) => {
-                        context.refused.remember(&id.uid, &plan.steps, slot, &refusal);
-                        refusals.push(refusal);
-                    }
-                    // It may be there although no watch has shown it; what was refused is not.
-                    None => suspects.extend(slot),
-                }
-                // The worst decides how long to wait: what is refused is not retried at the pace of a conflict.
-                if failure
-                    .as_ref()
-                    .is_none_or(|it| rank(it.class()) < rank(error.class()))
-                {
-                    failure = Some(error);
-                }
-            }
+            Err(error) => failures.take(error),
         }
     }
-    let keep = plan.requeue.is_some() && suspects.is_empty();
+    for (slot, refusal) in &failures.refusals {
+        context.refused.remember(&id.uid, &plan.steps, *slot, refusal);
+    }
+    let another_way = failures.not_resized.is_some();
+    let keep = plan.requeue.is_some() && failures.suspects.is_empty();
     context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
+        it.released |= released;
+        it.namespace_goes |= failures.namespace_goes;
+        if let Some(words) = failures.not_resized {
+            it.not_in_place = Some((seen.generation, words));
+        }
         if !keep {
-            it.suspects = suspects;
+            it.suspects = failures.suspects;
         }
     });
-    (refusals, failure.map_or(Ok(again), Err))
+    let refusals = failures.refusals.into_iter().map(|(_, it)| it).collect();
+    (refusals, failures.worst.map_or(Ok(another_way), Err))
 }
 
 fn rank(class: Class) -> u8 {
