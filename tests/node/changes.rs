@@ -93,7 +93,10 @@ async fn labelled(scene: &Scene, team: &str) {
 pub async fn another_size_is_in_force_without_a_restart_where_that_is_possible(scene: Scene) {
     let _room = scene.world.room.lock().await;
     let Facts {
-        memory, grows_live, ..
+        memory,
+        grows_live,
+        not_live,
+        ..
     } = scene.engine.facts();
     let before = serving(&scene).await;
     let small = number(&scene, memory).await;
@@ -116,6 +119,13 @@ pub async fn another_size_is_in_force_without_a_restart_where_that_is_possible(s
         (large > small)
             .then_some(())
             .ok_or(format!("{large} after {small}"))
+    })
+    .await;
+    // All else of the size is in force by now.
+    eventually("what waits for a restart", || async {
+        let status = scene.claim("orders").await.status.unwrap();
+        let pending = &status.members[0].pending_restart;
+        (pending == not_live).then_some(()).ok_or(format!("{pending:?}"))
     })
     .await;
     assert_eq!(scene.rows("orders").await, ["kept"]);

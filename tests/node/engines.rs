@@ -57,6 +57,8 @@ pub struct Facts {
     pub memory: &'static str,
     /// Whether it takes over a larger size while it runs.
     pub grows_live: bool,
+    /// Settings of `medium` that it does not take over then.
+    pub not_live: &'static [&'static str],
     /// Size whose memory bears a volume in memory.
     pub roomy: &'static str,
     /// Makes a table, and puts about a megabyte into it.
@@ -115,6 +117,7 @@ const POSTGRES: Facts = Facts {
     kept_back: ("fsync", "off"),
     memory: "SELECT pg_size_bytes(current_setting('shared_buffers'))::text",
     grows_live: false,
+    not_live: &[],
     roomy: "small",
     bulk: [
         "CREATE TABLE IF NOT EXISTS large (row text)",
@@ -168,6 +171,7 @@ const MYSQL: Facts = Facts {
     kept_back: ("sync_binlog", "0"),
     memory: "SELECT CAST(@@innodb_buffer_pool_size AS CHAR)",
     grows_live: true,
+    not_live: &["performance_schema"],
     roomy: "medium",
     bulk: [
         "CREATE TABLE IF NOT EXISTS large (row_ LONGTEXT)",
