@@ -130,9 +130,9 @@ pub async fn a_growth_that_is_refused_is_not_asked_for_at_every_pass(suite: &Sui
     scene.says("the volume as it was", healed).await.unwrap();
 }
 
-/// How often something is tried at most with pauses that double from 5 s on.
+/// How often something is tried at most with pauses that double from 5 s to 60 s.
 fn tries(lasted: Duration) -> usize {
-    let pauses = std::iter::successors(Some(5), |it| Some(it * 2));
+    let pauses = std::iter::successors(Some(5), |it| Some((it * 2).min(60)));
     let ends = pauses.scan(0, |sum, pause| {
         *sum += pause;
         Some(*sum)
