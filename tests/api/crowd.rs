@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dbclaim::api::v1::DatabaseClaim;
-use dbclaim::controller::{self, Config};
-use dbclaim::render::Settings;
+use dbclaim::controller;
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim};
 use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt as _};
@@ -14,14 +13,13 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Suite;
+use crate::scene;
 use crate::stage::{CLASS, set_stage};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const CLAIMS: usize = 24;
 /// The claim whose volume cannot be made.
 const UNLUCKY: &str = "orders-7";
-/// Looks that may be under way before the first of them counts.
-const SIDE_BY_SIDE: u16 = 4;
 
 /// Reasons for which claims are not ready.
 async fn reasons(claims: &Api<DatabaseClaim>) -> BTreeMap<String, String> {
@@ -91,17 +89,7 @@ pub async fn claims_that_are_held_up_together_are_looked_at_together(suite: &Sui
             .await
             .unwrap();
     }
-    let config = Config {
-        settings: Settings {
-            agent_image: "agent.invalid/dbclaim:1".into(),
-            pull_secrets: vec![],
-        },
-        namespace: Some(namespace.clone()),
-        concurrency: SIDE_BY_SIDE,
-        pass_timeout: Duration::from_secs(10),
-        lifetimes: dbclaim::issue::Lifetimes::default(),
-        overlap: Duration::from_secs(2),
-    };
+    let config = scene::config(&namespace);
     let context = Arc::new(controller::Context::new(&suite.client, &config));
     let stop = CancellationToken::new();
     let story = async {

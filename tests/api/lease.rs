@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dbclaim::api::v1::DatabaseClaim;
-use dbclaim::controller::{self, Config, Context};
+use dbclaim::controller::{self, Context};
 use dbclaim::lease::{Elector, Error, Leadership, Terms};
-use dbclaim::render::Settings;
 use futures::FutureExt as _;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Suite;
 use crate::faults::{Fault, FaultLayer, Plan};
+use crate::scene;
 
 /// Short, but with room for a busy machine.
 const TERMS: Terms = Terms {
@@ -296,17 +296,7 @@ struct Operator {
 
 impl Operator {
     fn start(suite: &Suite, namespace: &str, leadership: Leadership) -> Self {
-        let config = Config {
-            settings: Settings {
-                agent_image: "agent.invalid/dbclaim:1".into(),
-                pull_secrets: vec![],
-            },
-            namespace: Some(namespace.to_owned()),
-            concurrency: 4,
-            pass_timeout: Duration::from_secs(10),
-            lifetimes: dbclaim::issue::Lifetimes::default(),
-            overlap: Duration::from_secs(2),
-        };
+        let config = scene::config(namespace);
         let plan = Plan::new(None);
         let client = observed(suite.config(), plan.clone());
         let context = Arc::new(Context::led(&client, &config, leadership));

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dbclaim::api::v1::DatabaseClaim;
-use dbclaim::controller::{self, Config};
-use dbclaim::render::Settings;
+use dbclaim::controller;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -14,6 +13,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Suite;
+use crate::scene;
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -51,17 +51,7 @@ async fn operate(suite: &Suite, user: &str, namespace: &str, stop: CancellationT
     let mut kube = suite.config();
     kube.auth_info.impersonate = Some(user.to_owned());
     let client = Client::try_from(kube).unwrap();
-    let config = Config {
-        settings: Settings {
-            agent_image: "agent.invalid/dbclaim:1".into(),
-            pull_secrets: vec![],
-        },
-        namespace: Some(namespace.to_owned()),
-        concurrency: 4,
-        pass_timeout: Duration::from_secs(10),
-        lifetimes: dbclaim::issue::Lifetimes::default(),
-        overlap: Duration::from_secs(2),
-    };
+    let config = scene::config(namespace);
     let context = Arc::new(controller::Context::new(&client, &config));
     controller::run(client, config, context, stop).await;
 }

@@ -13,7 +13,7 @@ use super::maven::{self, Artefact};
 use super::mysql::MYSQL_9_7;
 use super::oci::{self, RunConfig};
 use super::postgres::{POSTGRES_17, POSTGRES_17_5, POSTGRES_18};
-use super::{Error, Progress, io_error};
+use super::{Error, Progress, io_error, not_started};
 
 /// How one engine's image is made from Debian packages.
 pub(super) trait Recipe {
@@ -154,13 +154,12 @@ fn mmdebstrap(
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::ProgramMissing {
-                program: "mmdebstrap",
-                remedy: "apt-get install mmdebstrap",
-            },
-            _ => io_error("run mmdebstrap for", layer)(error),
-        })?;
+        .map_err(not_started(
+            "mmdebstrap",
+            "apt-get install mmdebstrap",
+            "run mmdebstrap for",
+            layer,
+        ))?;
     let said = child
         .stderr
         .take()

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{Error, io_error};
+use super::{Error, not_started};
 
 /// An artefact, and how its contents get into an image.
 #[derive(Debug, Clone)]
@@ -34,13 +34,7 @@ pub(super) fn unpack(artefact: &Artefact, reference: &str, scratch: &Path) -> Re
         // Where there is no project, and where it may remember what it has unpacked.
         .current_dir(scratch)
         .output()
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::ProgramMissing {
-                program: "mvn",
-                remedy: "apt-get install maven",
-            },
-            _ => io_error("run mvn in", scratch)(error),
-        })?;
+        .map_err(not_started("mvn", "apt-get install maven", "run mvn in", scratch))?;
     if output.status.success() {
         return Ok(());
     }

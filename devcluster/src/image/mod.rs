@@ -84,6 +84,20 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Erro
     move |source| Error::Io { action, path, source }
 }
 
+/// Why a program that builds images did not start: it is missing, or the attempt and the path.
+fn not_started(
+    program: &'static str,
+    remedy: &'static str,
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_path_buf();
+    move |error| match error.kind() {
+        io::ErrorKind::NotFound => Error::ProgramMissing { program, remedy },
+        _ => io_error(action, &path)(error),
+    }
+}
+
 /// An empty folder of one test's own.
 #[cfg(test)]
 pub(crate) fn test_folder(name: &str) -> PathBuf {

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use super::cache::Cache;
 use super::oci::{self, LayerFile, RunConfig};
-use super::{Error, Progress, io_error};
+use super::{Error, Progress, io_error, not_started};
 
 /// The name under which nodes expect it.
 pub const PAUSE_REFERENCE: &str = "devcluster.local/pause:1";
@@ -58,19 +58,20 @@ fn compile(scratch: &Path) -> Result<PathBuf, Error> {
         // Whatever the user's environment says about workspaces and modules is not meant for this file.
         .env("GOWORK", "off")
         .env("GOFLAGS", "")
-        .output();
-    match output {
-        Ok(output) if output.status.success() => Ok(binary),
-        Ok(output) => Err(Error::ProgramGaveUp {
-            program: "go",
-            image: PAUSE_REFERENCE.into(),
-            status: output.status,
-            last_words: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Error::ProgramMissing {
-            program: "go",
-            remedy: "apt-get install golang-go",
-        }),
-        Err(error) => Err(io_error("run go in", scratch)(error)),
+        .output()
+        .map_err(not_started(
+            "go",
+            "apt-get install golang-go",
+            "run go in",
+            scratch,
+        ))?;
+    if output.status.success() {
+        return Ok(binary);
     }
+    Err(Error::ProgramGaveUp {
+        program: "go",
+        image: PAUSE_REFERENCE.into(),
+        status: output.status,
+        last_words: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
 }
