@@ -3,7 +3,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::Hash;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
@@ -21,56 +20,54 @@ pub(super) fn moment(is_busy: bool) -> Duration {
 }
 
 /// What is waited with.
-struct Gathering<S, T> {
+struct Gathering<S, T, M> {
     named: S,
+    /// For how long, now.
+    moment: M,
     ended: bool,
     /// In the order in which they were named first, which is that in which they are due.
     due: VecDeque<(Instant, T)>,
     waiting: HashSet<T>,
 }
 
-/// Each item once, a moment after it was named first; how long that is is asked anew all the time. Being named again does not put it off, so that nobody can keep
-/// a claim from being looked at by changing its objects all the time. What is left when `named` ends comes at once.
+/// Each item once, a moment after it was named first; how long a moment is, is asked anew all the time. Being named
+/// again does not put it off, so that nobody can keep a claim from being looked at by changing its objects all the
+/// time. What is left when `named` ends comes at once.
 pub(super) fn gathered<T: Clone + Eq + Hash>(
     named: impl Stream<Item = T> + Unpin,
     moment: impl Fn() -> Duration,
 ) -> impl Stream<Item = T> {
     let nothing = Gathering {
         named,
+        moment,
         ended: false,
         due: VecDeque::new(),
         waiting: HashSet::new(),
     };
-    let moment = Arc::new(moment);
-    futures::stream::unfold(nothing, move |mut state| {
-        let moment = moment.clone();
-        async move {
-            loop {
-                let first = state.due.front().map(|(since, _)| *since);
-                let due = first.map(|since| since + moment());
-                if (state.ended && due.is_none()) || due.is_some_and(|at| state.ended || at <= Instant::now())
-                {
-                    let (_, item) = state.due.pop_front()?;
-                    state.waiting.remove(&item);
-                    return Some((item, state));
+    futures::stream::unfold(nothing, async |mut state| {
+        loop {
+            let due = state.due.front().map(|(since, _)| *since + (state.moment)());
+            if state.ended || due.is_some_and(|at| at <= Instant::now()) {
+                let (_, item) = state.due.pop_front()?;
+                state.waiting.remove(&item);
+                return Some((item, state));
+            }
+            let look = async {
+                match due {
+                    // A long moment may become a short one.
+                    Some(at) => sleep_until(at.min(Instant::now() + MOMENT)).await,
+                    None => std::future::pending().await,
                 }
-                let look = async {
-                    match due {
-                        // A long moment may become a short one.
-                        Some(at) => sleep_until(at.min(Instant::now() + MOMENT)).await,
-                        None => std::future::pending().await,
+            };
+            tokio::select! {
+                item = state.named.next() => match item {
+                    Some(item) if state.waiting.insert(item.clone()) => {
+                        state.due.push_back((Instant::now(), item));
                     }
-                };
-                tokio::select! {
-                    item = state.named.next() => match item {
-                        Some(item) if state.waiting.insert(item.clone()) => {
-                            state.due.push_back((Instant::now(), item));
-                        }
-                        Some(_) => {}
-                        None => state.ended = true,
-                    },
-                    () = look => {}
-                }
+                    Some(_) => {}
+                    None => state.ended = true,
+                },
+                () = look => {}
             }
         }
     })
