@@ -38,11 +38,9 @@ fn grows(input: &Input<'_>, in_place: &InPlace, live: &Workload, pod: &Pod) -> b
     let is = |it: &Sized, asked: &Option<String>, hash: &Option<String>| {
         asked.as_ref() == Some(&it.asked) && hash.as_ref() == Some(&it.restart_hash)
     };
-    let template = in_place
-        .smaller
-        .iter()
-        .any(|it| is(it, &live.asked, &live.restart_hash));
-    let mut sizes = in_place.smaller.iter().chain([&in_place.wanted]);
+    let smaller: Vec<_> = in_place.smaller().collect();
+    let template = smaller.iter().any(|it| is(it, &live.asked, &live.restart_hash));
+    let mut sizes = smaller.iter().chain([&in_place.wanted]);
     let marked = sizes.any(|it| is(it, &pod.asked, &pod.restart_hash));
     let config = input.observed.slot(&input.claim.id, Slot::Config);
     // Once the engine was told, a restart is under way.
@@ -92,18 +90,20 @@ fn grow(input: &Input<'_>, in_place: &InPlace, plan: &mut Plan, (child, pod): (&
 fn settled(input: &Input<'_>, in_place: &InPlace, plan: &mut Plan, (child, pod): (&Child, &Pod)) {
     if pod.asked.as_ref() != Some(&input.desired.asked) {
         // It is about to be replaced. Where it is for its size alone, this is for want of another way.
-        let mut smaller = in_place.smaller.iter();
+        let mut smaller = in_place.smaller();
         if smaller.any(|it| pod.asked.as_ref() == Some(&it.asked)) {
             plan.not_in_place = hindrance(input, pod);
         }
         return;
     }
     // Taken back before the engine knew of it: it was to be resized, and is brought back.
-    let larger = in_place.larger.iter();
-    let begun = larger
-        .map(|it| Some(it.memory))
-        .any(|it| it == pod.requested_memory);
-    if begun && input.not_in_place.is_none() {
+    let may_be = pod.requested_memory != Some(in_place.wanted.memory) && input.not_in_place.is_none();
+    let begun = || {
+        in_place
+            .larger()
+            .any(|it| Some(it.memory) == pod.requested_memory)
+    };
+    if may_be && begun() {
         plan.steps.push(resize(in_place, child));
     }
 }
@@ -113,14 +113,12 @@ fn resize(in_place: &InPlace, child: &Child) -> Step {
         name: child.name.clone(),
         uid: child.uid.clone(),
         memory: in_place.wanted.memory,
-        resources: in_place.resources.clone(),
+        resources: in_place.resources(),
     }
 }
 
 /// Whether a Pod was made larger while it ran: then it is not what the template would start, whatever its revision.
 pub(super) fn was_grown(input: &Input<'_>, pod: &Pod) -> bool {
-    let larger = input.desired.in_place.iter().flat_map(|it| &it.larger);
-    larger
-        .map(|it| Some(&it.asked))
-        .any(|it| it == pod.asked.as_ref())
+    let mut larger = input.desired.in_place.iter().flat_map(InPlace::larger);
+    larger.any(|it| Some(&it.asked) == pod.asked.as_ref())
 }

@@ -3,22 +3,58 @@
 use serde_json::{Value, json};
 
 use super::{Settings, objects, pod};
-use crate::claim::Claim;
 use crate::claim::quantity::Bytes;
+use crate::claim::{Claim, Size};
 use crate::class;
 use crate::engine::Engine;
 
-/// How a Pod can come to a larger size while it runs.
+/// How a Pod can come to a larger size while it runs. The other sizes are rendered when they are asked for, which is
+/// only while one of them is in the way.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InPlace {
     /// The size that is wanted.
     pub wanted: Sized,
+    claim: Claim,
+    settings: Settings,
+}
+
+impl InPlace {
     /// What else is wanted, in the smaller sizes.
-    pub smaller: Vec<Sized>,
+    pub fn smaller(&self) -> impl Iterator<Item = Sized> {
+        Self::sizes()
+            .filter(|it| it.memory < self.wanted.memory)
+            .map(|it| self.sized(it))
+    }
+
     /// And in the larger ones.
-    pub larger: Vec<Sized>,
+    pub fn larger(&self) -> impl Iterator<Item = Sized> {
+        Self::sizes()
+            .filter(|it| it.memory > self.wanted.memory)
+            .map(|it| self.sized(it))
+    }
+
     /// CPU and memory of the wanted size, as the change to a Pod.
-    pub resources: Value,
+    pub fn resources(&self) -> Value {
+        json!({"spec": {"containers": [
+            {"name": pod::DATABASE, "resources": pod::database_resources(&self.claim)},
+        ]}})
+    }
+
+    fn sizes() -> impl Iterator<Item = Size> {
+        class::SIZES.map(class::size).into_iter()
+    }
+
+    fn sized(&self, size: Size) -> Sized {
+        let claim = Claim {
+            size,
+            ..self.claim.clone()
+        };
+        Sized {
+            memory: size.memory,
+            asked: objects::asked(&claim),
+            restart_hash: objects::restart_hash(&objects::pod_spec(&claim, &self.settings)),
+        }
+    }
 }
 
 /// A size, and what a Pod of it is marked with.
@@ -40,33 +76,13 @@ pub(super) fn in_place(
     if !Engine::from(claim.engine).grows_live() {
         return None;
     }
-    let others = class::SIZES.map(class::size).into_iter();
-    let others = others.filter(|it| it.memory != claim.size.memory);
-    let (smaller, larger) = others
-        .map(|it| sized(claim, settings, it))
-        .partition(|it: &Sized| it.memory < claim.size.memory);
     Some(InPlace {
         wanted: Sized {
             memory: claim.size.memory,
             asked: asked.to_owned(),
             restart_hash: restart_hash.to_owned(),
         },
-        smaller,
-        larger,
-        resources: json!({"spec": {"containers": [
-            {"name": pod::DATABASE, "resources": pod::database_resources(claim)},
-        ]}}),
+        claim: claim.clone(),
+        settings: settings.clone(),
     })
-}
-
-fn sized(claim: &Claim, settings: &Settings, size: crate::claim::Size) -> Sized {
-    let claim = Claim {
-        size,
-        ..claim.clone()
-    };
-    Sized {
-        memory: size.memory,
-        asked: objects::asked(&claim),
-        restart_hash: objects::restart_hash(&objects::pod_spec(&claim, settings)),
-    }
 }

@@ -6,7 +6,7 @@ use dbclaim::api::protocol::Identity;
 use dbclaim::api::v1::{DeletionPolicy, EngineName};
 use dbclaim::plan::observed::{Ownership, SecretState};
 use dbclaim::plan::{Allowance, Plan, Step};
-use dbclaim::render::{Kind, Object, Slot};
+use dbclaim::render::{InPlace, Kind, Object, Slot};
 use proptest::prelude::*;
 
 use crate::cluster::server::secret;
@@ -278,8 +278,8 @@ fn was_grown(cluster: &Cluster, pass: &Pass) -> bool {
         return false;
     };
     let in_place = cluster.desired(claim, &pass.observed).in_place;
-    let larger = in_place.into_iter().flat_map(|it| it.larger);
-    larger.map(|it| Some(it.asked)).any(|it| it == pod.asked)
+    let mut larger = in_place.iter().flat_map(InPlace::larger);
+    larger.any(|it| Some(it.asked) == pod.asked)
 }
 
 /// As long as a Pod runs on, its engine is told of a larger size only when the template says that size, and the

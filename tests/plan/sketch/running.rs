@@ -104,10 +104,8 @@ impl Said {
         let smaller = desired
             .in_place
             .iter()
-            .flat_map(|it| it.smaller.iter().chain(&it.larger));
-        let smaller = smaller
-            .map(|it| (it.asked.clone(), it.restart_hash.clone()))
-            .next();
+            .flat_map(|it| it.smaller().chain(it.larger()));
+        let smaller = smaller.map(|it| (it.asked, it.restart_hash)).next();
         let other = || ("something else".to_owned(), "other".to_owned());
         match self {
             Self::Wanted => Some((desired.asked.clone(), desired.restart_hash.clone())),
