@@ -21,6 +21,7 @@ pub mod certificate;
 pub mod claim;
 pub mod class;
 pub mod cli;
+pub mod compact;
 pub mod controller;
 pub mod engine;
 pub mod issue;

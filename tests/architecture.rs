@@ -16,7 +16,7 @@ const GROUPS: [&[&str]; 10] = [
     &["render"],
     &["validate"],
     &["engine", "class"],
-    &["claim", "certificate"],
+    &["claim", "certificate", "compact"],
 ];
 /// Used by everybody, use nobody but `api`.
 const BESIDE: [&str; 2] = ["api", "telemetry"];
