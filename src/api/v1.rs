@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
     category = "databases",
     namespaced,
     status = "DatabaseClaimStatus",
+    derive = "PartialEq",
     printcolumn(name = "Engine", type_ = "string", json_path = ".spec.engine"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.resolved.version"),
     printcolumn(name = "Size", type_ = "string", json_path = ".spec.size"),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::refused::Refused;
 use crate::api::v1::DatabaseClaimStatus;
 use crate::controller::error::Class;
 use crate::observe::MadeSecrets;
@@ -34,14 +35,13 @@ pub const DOUBT: Duration = Duration::from_secs(15);
 /// Memory of all claims, by UID.
 #[derive(Debug, Default)]
 pub struct Memory {
-    claims: Mutex<HashMap<String, Remembered>>,
+    /// Boxed: a map has room for up to twice as many as it holds.
+    claims: Mutex<HashMap<String, Box<Remembered>>>,
 }
 
 /// Memory of one claim.
 #[derive(Clone, Debug, Default)]
 pub struct Remembered {
-    /// Namespace and name, to forget by.
-    key: (String, String),
     /// Failures in a row.
     pub failures: u32,
     /// Places in which a POST found something that no watch has shown.
@@ -64,6 +64,8 @@ pub struct Remembered {
     pub not_in_place: Option<(i64, String)>,
     /// Whether an Event has told of trouble and none yet of its end.
     pub in_trouble: bool,
+    /// What the API server did not take.
+    pub(super) refused: Refused,
 }
 
 impl Remembered {
@@ -84,14 +86,17 @@ impl Remembered {
 }
 
 impl Memory {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Box<Remembered>>> {
         // Every update is one assignment; a panic elsewhere leaves it whole.
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is remembered of a claim.
     pub fn recall(&self, uid: &str) -> Remembered {
-        self.lock().get(uid).cloned().unwrap_or_default()
+        self.lock()
+            .get(uid)
+            .map(|it| Remembered::clone(it))
+            .unwrap_or_default()
     }
 
     /// Takes away what the pass before made.
@@ -100,19 +105,17 @@ impl Memory {
     }
 
     /// Changes what is remembered.
-    pub fn note(&self, uid: &str, key: (&str, &str), change: impl FnOnce(&mut Remembered)) {
+    pub fn note<R>(&self, uid: &str, change: impl FnOnce(&mut Remembered) -> R) -> R {
         let mut claims = self.lock();
-        let entry = claims.entry(uid.to_owned()).or_default();
-        if entry.key.0.is_empty() {
-            entry.key = (key.0.to_owned(), key.1.to_owned());
+        if let Some(known) = claims.get_mut(uid) {
+            return change(known);
         }
-        change(entry);
+        change(claims.entry(uid.to_owned()).or_default())
     }
 
     /// Forgets a claim that is gone.
-    pub fn forget(&self, namespace: &str, name: &str) {
-        self.lock()
-            .retain(|_, it| it.key.0 != namespace || it.key.1 != name);
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
     }
 
     /// Takes in that the watch has shown this version of a claim: what it says need not be kept twice. Returns
@@ -135,11 +138,10 @@ impl Memory {
     }
 
     /// Counts a failure and says how long to wait: doubling per claim, capped by class.
-    pub fn back_off(&self, uid: &str, key: (&str, &str), class: Class) -> Duration {
-        let mut failures = 0;
-        self.note(uid, key, |it| {
+    pub fn back_off(&self, uid: &str, class: Class) -> Duration {
+        let failures = self.note(uid, |it| {
             it.failures = it.failures.saturating_add(1);
-            failures = it.failures;
+            it.failures
         });
         delay(class, failures)
     }
@@ -178,7 +180,7 @@ mod tests {
             observed_generation: Some(2),
             ..Default::default()
         };
-        memory.note("u", ("shop", "orders"), |it| {
+        memory.note("u", |it| {
             it.status = Some(("20".into(), Some(Arc::new(written.clone()))));
         });
         assert_eq!(memory.recall("u").newest_status("19", None), Some(written));
@@ -195,7 +197,7 @@ mod tests {
             "it is not kept twice"
         );
         assert!(!memory.shown("u", "21"));
-        memory.forget("shop", "orders");
+        memory.forget("u");
         assert!(!memory.shown("u", "20"));
     }
 }

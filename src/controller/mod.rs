@@ -1,42 +1,41 @@
 //! Watches, concurrency, shutdown and error policy. It names no engine.
 
+mod claims;
 pub mod error;
 pub mod events;
-mod gather;
 pub mod memory;
 mod news;
-pub mod reconcile;
+mod queue;
+mod reconcile;
 mod refused;
 mod renewal;
 mod seen;
 mod watches;
 
-use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
-use kube::runtime::controller::{self, Action};
-use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{applier, reflector};
 use kube::{Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument;
 
-use crate::api::v1::{DatabaseClaim, Phase};
+use crate::api::v1::DatabaseClaim;
 use crate::apply::{Fence, Writer};
 use crate::issue::Lifetimes;
 use crate::lease::Leadership;
 use crate::observe::Observer;
+use crate::observe::cache::ClaimKey;
 use crate::render::Settings;
 use crate::telemetry::metrics::{Metrics, Shown};
+use claims::Claims;
 use error::Error;
 use events::Events;
 use memory::Memory;
-use refused::Refused;
+use reconcile::Again;
 use watches::Watches;
 
 /// How long passes that are under way may take to end after a stop.
@@ -69,8 +68,6 @@ pub struct Context {
     pub events: Events,
     /// What is remembered between passes.
     pub memory: Memory,
-    /// What was refused lately.
-    refused: Refused,
     /// What goes into the rendered objects.
     pub settings: Settings,
     /// Number of watches that have been complete once.
@@ -79,8 +76,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Whether claims are worked on. What is seen before is looked at with the first pass over each claim.
     taken_up: AtomicBool,
-    /// The claims as their watch shows them, once it runs.
-    claims: OnceLock<Store<DatabaseClaim>>,
+    /// The claims as their watch shows them.
+    claims: Claims,
     /// Whether this process may work on claims.
     pub leadership: Leadership,
     /// How long certificates live.
@@ -104,12 +101,11 @@ impl Context {
             writer: Writer::new(client.clone(), fence(&leadership)),
             events: Events::new(client.clone()),
             memory: Memory::default(),
-            refused: Refused::default(),
             settings: config.settings.clone(),
             synced: tokio::sync::watch::Sender::new(0),
             metrics: Arc::default(),
             taken_up: AtomicBool::new(false),
-            claims: OnceLock::new(),
+            claims: Claims::default(),
             leadership,
             lifetimes: config.lifetimes,
             overlap: config.overlap,
@@ -173,21 +169,10 @@ impl Context {
         self.metrics.waiting() > self.concurrency.into()
     }
 
-    /// A claim as its watch has shown it last, which may be newer than what the queue has handed out.
-    fn newest(&self, claim: Arc<DatabaseClaim>) -> Arc<DatabaseClaim> {
-        let shown = self
-            .claims
-            .get()
-            .and_then(|it| it.get(&ObjectRef::from_obj(&*claim)));
-        shown.filter(|it| it.uid() == claim.uid()).unwrap_or(claim)
-    }
-
     /// The operator's metrics in the Prometheus text format.
     pub fn metrics(&self) -> String {
-        let claims = self.claims.get().map(Store::state).unwrap_or_default();
-        let phase = |claim: &Arc<DatabaseClaim>| claim.status.as_ref().and_then(|it| it.phase);
         self.metrics.page(Shown {
-            phases: claims.iter().map(|it| phase(it).unwrap_or(Phase::Pending)),
+            phases: self.claims.phases().into_iter(),
             watches_synced: *self.synced.borrow(),
         })
     }
@@ -203,10 +188,6 @@ pub fn fence(leadership: &Leadership) -> Fence {
 pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: CancellationToken) {
     let tracker = TaskTracker::new();
     let (trigger, triggered) = futures::channel::mpsc::unbounded();
-    let (store, writer) = reflector::store();
-    // Set before only where a test runs one context twice.
-    let _ = context.claims.set(store.clone());
-    let metrics = context.metrics.clone();
     let watches = Watches {
         client: client.clone(),
         namespace: config.namespace.clone(),
@@ -227,27 +208,12 @@ pub async fn run(client: Client, config: Config, context: Arc<Context>, stop: Ca
         context.metrics.set_leader(true);
         tracing::info!("watches are complete; claims are taken up");
         context.taken_up.store(true, Ordering::Relaxed);
-        let claims = watches::claims(&client, config.namespace.as_deref(), context.clone(), writer);
-        // What people ask for is looked at at once.
-        let moment = || gather::moment(context.is_busy());
-        let queue = futures::stream::select(claims, gather::gathered(triggered, moment))
-            .inspect(|claim| metrics.queued(claim.namespace.as_deref().unwrap_or_default(), &claim.name))
-            .map(Ok::<_, Infallible>)
-            .take_until(stop.clone().cancelled_owned());
-        let pace = controller::Config::default().concurrency(config.concurrency);
-        let passes =
-            applier(pass, error_policy, context.clone(), store, Box::pin(queue), pace).for_each(|result| {
-                match result {
-                    Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {}
-                    // A claim that went away while it was queued.
-                    Err(controller::Error::ObjectNotFound(claim)) => {
-                        metrics.taken(claim.namespace.as_deref().unwrap_or_default(), &claim.name);
-                    }
-                    Err(error) => tracing::warn!(%error, "the queue failed"),
-                }
-                std::future::ready(())
-            });
-        // kube's runner never ends when it is stopped before its first list is complete.
+        let claims = watches::claims(&client, config.namespace.as_deref(), context.clone());
+        let named = futures::stream::select(claims, triggered).take_until(stop.clone().cancelled_owned());
+        let waiting = |claims| context.metrics.set_waiting(claims);
+        let passes = queue::run(named, config.concurrency.into(), waiting, |claim| {
+            pass(claim, context.clone())
+        });
         let overdue = async {
             stop.cancelled().await;
             tokio::time::sleep(DRAIN).await;
@@ -269,22 +235,40 @@ async fn lead(leadership: &Leadership, stop: &CancellationToken) -> bool {
     }
 }
 
-type Pass = futures::future::BoxFuture<'static, Result<Action, Error>>;
+/// One pass over a claim, if it is still there. Returns when it is to be looked at again.
+async fn pass(claim: Arc<ClaimKey>, context: Arc<Context>) -> Again {
+    let known = context.claims.get(&claim)?;
+    let uid = known.uid().unwrap_or_default();
+    let result = guarded(known, context.clone()).await;
+    if !context.claims.has(&claim, &uid) {
+        // What the pass has noted is about a claim that is gone.
+        context.memory.forget(&uid);
+        return None;
+    }
+    result.unwrap_or_else(|error| {
+        let delay = context.memory.back_off(&uid, error.class());
+        tracing::debug!(
+            namespace = claim.0,
+            claim = claim.1,
+            ?delay,
+            "the pass is tried again"
+        );
+        Some(delay)
+    })
+}
 
-/// One pass under a timeout; a panic is an error of this claim alone.
+/// A pass under a timeout; a panic is an error of this claim alone.
 ///
-/// A task of its own: kube's runner looks at all passes whenever one of them can go on, which with sixteen passes of
-/// a dozen requests each is most of what the operator would do. Whoever drops the pass ends the task.
-fn pass(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Pass {
+/// A task of its own, so that the queue does not look at all passes whenever one of them can go on. Whoever drops the
+/// pass ends the task.
+async fn guarded(claim: DatabaseClaim, context: Arc<Context>) -> Result<Again, Error> {
     let limit = context.pass_timeout;
     let metrics = context.metrics.clone();
-    let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
-    metrics.taken(&namespace, &name);
     // Of the highest level, so that it names the claim in a warning also where only warnings are logged.
     let span = tracing::error_span!(
         "pass",
-        namespace,
-        claim = name,
+        namespace = claim.namespace(),
+        claim = claim.name_any(),
         reconcile_id = news::reconcile_id()
     );
     let line = AssertUnwindSafe(reconcile::reconcile(claim, context)).catch_unwind();
@@ -308,18 +292,6 @@ fn pass(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Pass {
         result
     };
     let task = AbortOnDropHandle::new(tokio::spawn(limited.instrument(span)));
-    let joined = async {
-        task.await
-            .unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
-    };
-    joined.boxed()
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the signature is kube's")]
-fn error_policy(claim: Arc<DatabaseClaim>, error: &Error, context: Arc<Context>) -> Action {
-    let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
-    let uid = claim.uid().unwrap_or_default();
-    let delay = context.memory.back_off(&uid, (&namespace, &name), error.class());
-    tracing::debug!(%namespace, claim = %name, ?delay, "the pass is tried again");
-    Action::requeue(delay)
+    task.await
+        .unwrap_or_else(|error| Err(Error::Panicked(error.to_string())))
 }

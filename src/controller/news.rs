@@ -1,13 +1,13 @@
 //! What the log says of a claim's life: what has changed for its owner at info, every write at debug.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::ResourceExt as _;
 
 use super::error::{Class, Error};
 use crate::api::condition::{kind, reason};
-use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus, Phase};
+use crate::api::v1::{DatabaseClaimStatus, Phase};
 use crate::api::wire::Meta;
 use crate::apply::Written;
+use crate::observe::cache::ClaimKey;
 use crate::render::Kind;
 
 /// Something that a claim's owner would want to know.
@@ -91,8 +91,7 @@ impl News {
 }
 
 /// A claim is gone.
-pub(super) fn deleted(claim: &DatabaseClaim) {
-    let (namespace, claim) = (claim.namespace().unwrap_or_default(), claim.name_any());
+pub(super) fn deleted((namespace, claim): &ClaimKey) {
     tracing::info!(namespace, claim, "the claim is deleted");
 }
 

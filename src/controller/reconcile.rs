@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
-use kube::runtime::controller::Action;
 use tracing::{Instrument as _, debug_span};
 
 use super::error::{Class, Error};
@@ -32,29 +31,34 @@ const WAVES: u8 = 4;
 ///
 /// # Errors
 /// When the API server could not be read or written; everything else is a value.
-pub async fn reconcile(claim: Arc<DatabaseClaim>, context: Arc<Context>) -> Result<Action, Error> {
+pub(super) async fn reconcile(mut claim: DatabaseClaim, context: Arc<Context>) -> Result<Again, Error> {
     for _ in 1..WAVES {
-        let next = wave(claim.clone(), &context).await?;
-        if next != at_once() {
+        let next = wave(&mut claim, &context).await?;
+        if next != AT_ONCE {
             return Ok(next);
         }
     }
-    wave(claim, &context).await
+    wave(&mut claim, &context).await
 }
+
+/// When a claim is looked at again, whatever happens; `None` when only something that happens is a reason to.
+pub(super) type Again = Option<Duration>;
 
 /// What is missing was written; the next wave can build on it.
-fn at_once() -> Action {
-    Action::requeue(Duration::ZERO)
-}
+const AT_ONCE: Again = Some(Duration::ZERO);
 
-async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Error> {
-    let id = identify(&claim)?;
+async fn wave(claim: &mut DatabaseClaim, context: &Context) -> Result<Again, Error> {
+    let id = identify(claim)?;
     let remembered = context.memory.recall(&id.uid);
-    let claim = context.newest(claim);
-    let mut seen = Seen::new(&claim, remembered, context, &id);
+    // The watch may have shown a newer one than the queue has handed out.
+    if let Some(newer) = context.claims.other_than(claim) {
+        *claim = newer;
+    }
+    let claim = &*claim;
+    let mut seen = Seen::new(claim, remembered, context, &id);
     if seen.namespace_goes && !seen.deleting {
         // Its turn will come; until then every object that goes would be made again in vain.
-        return Ok(Action::await_change());
+        return Ok(None);
     }
     let mut observed = match observe(&id, &claim.spec.team, &seen, context)
         .instrument(debug_span!("observe"))
@@ -63,13 +67,13 @@ async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Er
         Ok(observed) => observed,
         Err(error) => return Err(unobserved(&id, &seen, error, context).await),
     };
-    let resolved = validate(&id, &claim.spec, &references(&claim, &id, &observed));
+    let resolved = validate(&id, &claim.spec, &references(claim, &id, &observed));
     let mut plan = debug_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
         (_, true) => plan::teardown(&id, claim.spec.deletion_policy, seen.has_finalizer(), &observed),
         (Ok(resolved), false) => serve(resolved, &observed, &seen, context),
         (Err(_), false) => plan::unserved(claim.spec.deletion_policy, seen.has_finalizer(), &observed),
     });
-    let held = context.refused.hold_back(&id.uid, &mut plan);
+    let held = context.memory.note(&id.uid, |it| it.refused.hold_back(&mut plan));
     if let Ok(resolved) = &resolved
         && plan.outlives_the_claim()
     {
@@ -101,9 +105,7 @@ async fn wave(claim: Arc<DatabaseClaim>, context: &Context) -> Result<Action, Er
             .await?;
     }
     goes_on(outcome, plan.again && some_were_taken)?;
-    context
-        .memory
-        .note(&id.uid, (&id.namespace, &id.name), |it| it.failures = 0);
+    context.memory.note(&id.uid, |it| it.failures = 0);
     Ok(next)
 }
 
@@ -170,7 +172,7 @@ async fn observe(id: &ClaimId, team: &str, seen: &Seen, context: &Context) -> Re
             now: context.now(),
         })
         .await?;
-    context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
+    context.memory.note(&id.uid, |it| {
         if matches!(secrets, Known::Nothing | Known::Doubtful) || it.secrets_read.is_none() {
             it.secrets_read = Some(Instant::now());
         }
@@ -307,14 +309,14 @@ async fn apply(
             Err(error) => failures.take(error),
         }
     }
-    for (slot, refusal) in &failures.refusals {
-        context.refused.remember(&id.uid, &plan.steps, *slot, refusal);
-    }
     let another_way = failures.not_resized.is_some();
     let keep = plan.requeue.is_some() && failures.suspects.is_empty();
-    context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
+    context.memory.note(&id.uid, |it| {
         it.released |= released;
         it.namespace_goes |= failures.namespace_goes;
+        for (slot, refusal) in &failures.refusals {
+            it.refused.remember(&plan.steps, *slot, refusal);
+        }
         if let Some(words) = failures.not_resized {
             it.not_in_place = Some((seen.generation, words));
         }
@@ -347,7 +349,7 @@ fn take_in(id: &ClaimId, written: Written, context: &Context) {
         }
         Written::Secrets { admin, app } => {
             let made = admin.object.uid.zip(app.object.uid);
-            context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
+            context.memory.note(&id.uid, |it| {
                 it.made = made.map(|(admin, app)| MadeSecrets { admin, app });
             });
         }
@@ -376,7 +378,7 @@ fn take_in(id: &ClaimId, written: Written, context: &Context) {
 fn answered(id: &ClaimId, claim: &ObjectMeta, context: &Context) {
     let version = claim.resource_version.clone().unwrap_or_default();
     let finalizers = claim.finalizers.clone().unwrap_or_default();
-    context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
+    context.memory.note(&id.uid, |it| {
         it.answered = Some((version, finalizers));
     });
 }
@@ -412,14 +414,13 @@ async fn write_status(
     news::between(seen.status.as_ref(), &status)
         .iter()
         .for_each(news::News::tell);
-    let mut told = false;
-    context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
-        told = it.in_trouble;
+    let told = context.memory.note(&id.uid, |it| {
         it.status = Some((version, Some(Arc::new(status.clone()))));
         it.status_written = Some(Instant::now());
+        it.in_trouble
     });
     if let Some(news) = status::news(seen.status.as_ref(), &status, told) {
-        context.memory.note(&id.uid, (&id.namespace, &id.name), |it| {
+        context.memory.note(&id.uid, |it| {
             if !matches!(news, News::Warning(_)) {
                 it.in_trouble = matches!(news, News::Trouble(_));
             }
@@ -435,9 +436,9 @@ fn next(
     due: Option<Duration>,
     status: &DatabaseClaimStatus,
     moment: Moment<'_>,
-) -> Action {
+) -> Again {
     if plan.again {
-        return at_once();
+        return AT_ONCE;
     }
     let idle = if status::is_settled(status) {
         resync(id)
@@ -445,7 +446,7 @@ fn next(
         status::look_again(moment, status)
     };
     let idle = plan.requeue.unwrap_or(idle);
-    Action::requeue(due.map_or(idle, |it| it.min(idle)))
+    Some(due.map_or(idle, |it| it.min(idle)))
 }
 
 /// Spread over time by UID, so that a thousand claims do not read their Secrets in the same second.

@@ -1,8 +1,6 @@
 //! Writes that the API server has refused. The same is not sent again whenever something happens to the claim, only at
 //! the pace of what is refused; what is to be written instead is sent at once. Knows nothing of why.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::error::Class;
@@ -11,17 +9,12 @@ use crate::plan::{Plan, Step};
 use crate::render::{Kind, Slot};
 use crate::status::Refusal;
 
-/// How long after its pause a refusal is remembered that nobody has asked about.
-const STALE: Duration = Duration::from_secs(600);
-
-/// What was refused lately, by the UID of the claim.
-#[derive(Debug, Default)]
-pub(super) struct Refused {
-    claims: Mutex<HashMap<String, Vec<Held>>>,
-}
+/// What was refused lately of one claim's writes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Refused(Vec<Held>);
 
 /// One write, and why it is not sent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Held {
     write: Write,
     refusal: Refusal,
@@ -55,21 +48,15 @@ pub(super) struct HeldBack {
 }
 
 impl Refused {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Held>>> {
-        // Every update leaves it whole.
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes out of a plan what would be refused again.
-    pub(super) fn hold_back(&self, claim: &str, plan: &mut Plan) -> HeldBack {
-        let now = Instant::now();
-        let mut claims = self.lock();
-        let Some(held) = claims.get_mut(claim) else {
+    pub(super) fn hold_back(&mut self, plan: &mut Plan) -> HeldBack {
+        if self.0.is_empty() {
             return HeldBack::default();
-        };
+        }
+        let now = Instant::now();
         let planned: Vec<_> = plan.steps.iter().filter_map(Write::of).collect();
-        held.retain(|it| planned.contains(&it.write));
-        let waiting: Vec<_> = held.iter().filter(|it| now < it.until).collect();
+        self.0.retain(|it| planned.contains(&it.write));
+        let waiting: Vec<_> = self.0.iter().filter(|it| now < it.until).collect();
         if waiting.is_empty() {
             return HeldBack::default();
         }
@@ -84,25 +71,19 @@ impl Refused {
     }
 
     /// Remembers what the API server did not take.
-    pub(super) fn remember(&self, claim: &str, steps: &[Step], slot: Option<Slot>, refusal: &Refusal) {
+    pub(super) fn remember(&mut self, steps: &[Step], slot: Option<Slot>, refusal: &Refusal) {
         let mut writes = steps.iter().filter_map(Write::of);
         let Some(write) = writes.find(|it| Some(it.0) == slot) else {
             return;
         };
-        let now = Instant::now();
-        let mut claims = self.lock();
-        claims.retain(|_, held| {
-            held.retain(|it| now < it.until + STALE);
-            !held.is_empty()
-        });
-        let held = claims.entry(claim.to_owned()).or_default();
+        let held = &mut self.0;
         let before = held.iter().position(|it| it.write == write);
         let tries = before.map_or(0, |place| held.swap_remove(place).tries) + 1;
         held.push(Held {
             write,
             refusal: refusal.clone(),
             tries,
-            until: now + delay(Class::Terminal, tries),
+            until: Instant::now() + delay(Class::Terminal, tries),
         });
     }
 }
@@ -134,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_was_refused_is_not_sent_again_before_its_pause_is_over_unless_it_has_changed() {
-        let (refused, refusal) = (
+        let (mut refused, refusal) = (
             Refused::default(),
             Refusal {
                 verb: "apply",
@@ -145,25 +126,20 @@ mod tests {
         );
         let (larger, other) = (apply(Slot::Volume, "20Gi"), apply(Slot::Config, "c"));
         let mut first = plan(&[larger.clone(), other.clone()]);
-        assert_eq!(refused.hold_back("u", &mut first).refusals, []);
-        refused.remember("u", &first.steps, Some(Slot::Volume), &refusal);
+        assert_eq!(refused.hold_back(&mut first).refusals, []);
+        refused.remember(&first.steps, Some(Slot::Volume), &refusal);
         let mut second = plan(&first.steps);
-        let held = refused.hold_back("u", &mut second);
+        let held = refused.hold_back(&mut second);
         assert_eq!((second.steps, second.again), (vec![other], true));
         assert_eq!(held.refusals, [refusal]);
         assert!(held.due.is_some_and(|it| it <= Duration::from_secs(5)));
         let mut alone = plan(std::slice::from_ref(&larger));
-        refused.hold_back("u", &mut alone);
+        refused.hold_back(&mut alone);
         assert_eq!(alone, Plan::default(), "nothing follows at once from nothing");
-        let mut elsewhere = plan(std::slice::from_ref(&larger));
-        assert!(refused.hold_back("another", &mut elsewhere).due.is_none());
         let mut changed = plan(&[apply(Slot::Volume, "10Gi")]);
-        assert!(refused.hold_back("u", &mut changed).due.is_none());
+        assert!(refused.hold_back(&mut changed).due.is_none());
         assert_eq!(changed.steps.len(), 1);
         let mut back = plan(&[larger]);
-        assert!(
-            refused.hold_back("u", &mut back).due.is_none(),
-            "it was forgotten"
-        );
+        assert!(refused.hold_back(&mut back).due.is_none(), "it was forgotten");
     }
 }

@@ -1,23 +1,24 @@
 //! The watches: they feed the cache and say which claim to look at. No Secret is ever listed or watched.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures::channel::mpsc::UnboundedSender;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::core::NamespaceResourceScope;
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{WatchStreamExt, reflector};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Context;
+use super::queue::Named;
+use super::{Context, claims};
 use crate::api::label;
 use crate::api::v1::DatabaseClaim;
 use crate::observe::cache::{ClaimKey, Listed};
@@ -28,7 +29,7 @@ use crate::render::Kind;
 const PAGE: u32 = 50;
 
 /// Claims to look at.
-pub(super) type Trigger = UnboundedSender<ObjectRef<DatabaseClaim>>;
+pub(super) type Trigger = UnboundedSender<Named>;
 
 /// Starts the watches of the claims' objects.
 #[derive(Clone)]
@@ -131,62 +132,70 @@ impl Feed {
         if !self.watches.context.taken_up.load(Ordering::Relaxed) {
             return;
         }
-        for (namespace, name) in changed {
+        for claim in changed {
             // The receiver is gone only when the controller has stopped.
-            let _ = self
-                .watches
-                .trigger
-                .unbounded_send(ObjectRef::new(&name).within(&namespace));
+            let _ = self.watches.trigger.unbounded_send(Named::Changed(claim));
         }
     }
 }
 
-/// The watch of the claims themselves: fills the store that passes read from, and names the claims that
-/// somebody other than us has changed.
+/// The watch of the claims themselves: keeps [`Context::claims`] and names those that somebody other than us has
+/// changed.
 pub(super) fn claims(
     client: &Client,
     namespace: Option<&str>,
     context: Arc<Context>,
-    writer: reflector::store::Writer<DatabaseClaim>,
-) -> impl Stream<Item = ObjectRef<DatabaseClaim>> + Send + use<> {
+) -> impl Stream<Item = Named> + Send + use<> {
     let api: Api<LiveClaim> = api(client, namespace);
+    let mut listed = BTreeSet::new();
     watcher(api, watcher::Config::default().page_size(PAGE))
         .default_backoff()
-        .map_ok(whole)
-        .reflect(writer)
-        .filter_map(move |event| {
-            let claim = match event {
-                Ok(Event::Apply(claim) | Event::InitApply(claim)) => {
-                    let (uid, version) = (
-                        claim.uid().unwrap_or_default(),
-                        claim.resource_version().unwrap_or_default(),
-                    );
-                    (!context.memory.shown(&uid, &version)).then(|| ObjectRef::from_obj(&claim))
-                }
-                Ok(Event::Delete(claim)) => {
-                    super::news::deleted(&claim);
-                    context
-                        .memory
-                        .forget(&claim.namespace().unwrap_or_default(), &claim.name_any());
-                    None
-                }
-                Ok(Event::Init | Event::InitDone) => None,
-                Err(error) => {
-                    tracing::warn!(kind = "DatabaseClaim", %error, "the watch failed; it is tried again");
-                    None
-                }
-            };
-            std::future::ready(claim)
-        })
+        .filter_map(move |event| std::future::ready(take(event, &mut listed, &context)))
 }
 
-fn whole(event: Event<LiveClaim>) -> Event<DatabaseClaim> {
+/// Takes in what the watch of the claims says; `listed` are those that a list has named so far.
+fn take(
+    event: Result<Event<LiveClaim>, watcher::Error>,
+    listed: &mut BTreeSet<ClaimKey>,
+    context: &Context,
+) -> Option<Named> {
     match event {
-        Event::Apply(claim) => Event::Apply(claim.into()),
-        Event::Delete(claim) => Event::Delete(claim.into()),
-        Event::Init => Event::Init,
-        Event::InitApply(claim) => Event::InitApply(claim.into()),
-        Event::InitDone => Event::InitDone,
+        Ok(Event::Init) => listed.clear(),
+        Ok(Event::InitApply(claim)) => {
+            let claim = claim.into();
+            listed.insert(claims::key(&claim));
+            return shown(&claim, context);
+        }
+        Ok(Event::InitDone) => {
+            let listed = std::mem::take(listed);
+            for key in context.claims.missing_in(&listed) {
+                gone(&key, context);
+            }
+        }
+        Ok(Event::Apply(claim)) => return shown(&claim.into(), context),
+        Ok(Event::Delete(claim)) => gone(&claims::key(&claim.into()), context),
+        Err(error) => {
+            tracing::warn!(kind = "DatabaseClaim", %error, "the watch failed; it is tried again");
+        }
+    }
+    None
+}
+
+fn shown(claim: &DatabaseClaim, context: &Context) -> Option<Named> {
+    if let Some(former) = context.claims.insert(claim) {
+        context.memory.forget(&former);
+    }
+    let (uid, version) = (
+        claim.uid().unwrap_or_default(),
+        claim.resource_version().unwrap_or_default(),
+    );
+    (!context.memory.shown(&uid, &version)).then(|| Named::Asked(claims::key(claim)))
+}
+
+fn gone(key: &ClaimKey, context: &Context) {
+    super::news::deleted(key);
+    if let Some(uid) = context.claims.remove(key) {
+        context.memory.forget(&uid);
     }
 }
 

@@ -1,9 +1,7 @@
 //! The operator's metrics: one registry, made once; every label has a bounded set of values, none names a claim.
 
-use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, HashSet};
-use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,12 +10,13 @@ use super::process::Process;
 use crate::api::v1::Phase;
 
 /// Phases with their label values.
-const PHASES: [(Phase, &str); 7] = [
+const PHASES: [(Phase, &str); 8] = [
     (Phase::Pending, "Pending"),
     (Phase::Provisioning, "Provisioning"),
     (Phase::Ready, "Ready"),
     (Phase::Updating, "Updating"),
     (Phase::Degraded, "Degraded"),
+    (Phase::Hibernated, "Hibernated"),
     (Phase::Failed, "Failed"),
     (Phase::Terminating, "Terminating"),
 ];
@@ -36,17 +35,15 @@ pub struct Request {
 pub struct Metrics {
     passes: Mutex<Passes>,
     requests: Mutex<Requests>,
+    waiting: AtomicUsize,
     in_progress: AtomicU64,
     leader: AtomicBool,
-    hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
 struct Passes {
     durations: Histogram,
     errors: BTreeMap<(&'static str, &'static str), u64>,
-    /// Hashes of the claims that wait: 8 bytes each, and an accident costs a gauge one.
-    waiting: HashSet<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -76,21 +73,14 @@ impl Metrics {
         self.leader.store(leads, Ordering::Relaxed);
     }
 
-    /// A claim was named for a pass.
-    pub fn queued(&self, namespace: &str, name: &str) {
-        let claim = self.hasher.hash_one((namespace, name));
-        lock(&self.passes).waiting.insert(claim);
+    /// So many claims were named, are due, and their pass has not begun.
+    pub fn set_waiting(&self, claims: usize) {
+        self.waiting.store(claims, Ordering::Relaxed);
     }
 
-    /// A claim that was named is gone, or its pass begins.
-    pub fn taken(&self, namespace: &str, name: &str) {
-        let claim = self.hasher.hash_one((namespace, name));
-        lock(&self.passes).waiting.remove(&claim);
-    }
-
-    /// Claims that were named and whose pass has not begun.
+    /// Claims that were named, are due, and whose pass has not begun.
     pub fn waiting(&self) -> usize {
-        lock(&self.passes).waiting.len()
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// A pass begins; it counts as under way until the guard goes, also by a panic.
@@ -173,7 +163,7 @@ impl Metrics {
             "dbclaim_reconcile_queue_depth",
             Kind::Gauge,
             "Claims that a change has named and whose pass has not begun.",
-            passes.waiting.len(),
+            self.waiting(),
         );
         page.single(
             "dbclaim_reconcile_in_progress",
