@@ -228,3 +228,22 @@ impl Drop for Running<'_> {
         self.0.in_progress.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_phase_is_counted() {
+        let schema = schemars::schema_for!(Phase).to_value();
+        let names = schema["oneOf"].as_array().unwrap().iter();
+        let phases = names.map(|it| serde_json::from_value(it["const"].clone()).unwrap());
+        let count = phases.len();
+        let page = Metrics::default().page(Shown {
+            phases,
+            watches_synced: 0,
+        });
+        let samples = page.lines().filter(|it| it.starts_with("dbclaim_claims{"));
+        assert_eq!(samples.filter(|it| it.ends_with(" 1")).count(), count, "{page}");
+    }
+}
