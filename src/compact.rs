@@ -1,5 +1,7 @@
-//! Values at rest, small: JSON, compressed with the help of a text that is like it. Whoever has a thousand values of one
-//! type and looks at one at a time keeps them so. Knows no type and no place.
+//! Values at rest, small: JSON, its identities and hashes as numbers, compressed with the help of a text that is like it.
+//! Whoever has a thousand values of one type and looks at one at a time keeps them so. Knows no type and no place.
+
+mod dense;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,6 +17,22 @@ pub trait AtRest: Serialize + DeserializeOwned {
     const LIKE: &str;
 }
 
+/// Packs a value, for whoever keeps several in one place. `None` for one that has no JSON, such as a map whose keys are no
+/// texts.
+pub fn pack<T: AtRest>(value: &T) -> Option<Vec<u8>> {
+    let text = serde_json::to_string(value).ok()?;
+    Some(compress_prepend_size_with_dict(
+        &dense::pack(&text),
+        T::LIKE.as_bytes(),
+    ))
+}
+
+/// What was packed. `None` only where the type does not read what it writes.
+pub fn open<T: AtRest>(packed: &[u8]) -> Option<T> {
+    let dense = decompress_size_prepended_with_dict(packed, T::LIKE.as_bytes()).ok()?;
+    serde_json::from_slice(&dense::unpack(&dense)?).ok()
+}
+
 /// A value at rest.
 pub struct Compact<T> {
     bytes: Box<[u8]>,
@@ -24,18 +42,15 @@ pub struct Compact<T> {
 impl<T: AtRest> Compact<T> {
     /// Packs a value. `None` for one that has no JSON, such as a map whose keys are no texts.
     pub fn new(value: &T) -> Option<Self> {
-        let text = serde_json::to_vec(value).ok()?;
-        let bytes = compress_prepend_size_with_dict(&text, T::LIKE.as_bytes());
         Some(Self {
-            bytes: bytes.into(),
+            bytes: pack(value)?.into(),
             of: PhantomData,
         })
     }
 
     /// The value again. `None` only where its type does not read what it writes.
     pub fn open(&self) -> Option<T> {
-        let text = decompress_size_prepended_with_dict(&self.bytes, T::LIKE.as_bytes()).ok()?;
-        serde_json::from_slice(&text).ok()
+        open(&self.bytes)
     }
 
     /// Bytes that it takes.

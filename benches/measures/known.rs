@@ -94,11 +94,10 @@ impl Own {
     }
 
     /// As names are made up for Pods and their like.
-    fn suffix(&self, what: &str, length: u32) -> String {
+    fn suffix(&self, what: &str, length: usize) -> String {
         const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-        let bits = self.bits(what);
-        let letter = |place| LETTERS[(bits >> (5 * place)) as usize % LETTERS.len()] as char;
-        (0..length).map(letter).collect()
+        let letter = |it| LETTERS[usize::from(it) % LETTERS.len()] as char;
+        self.hash(what).bytes().take(length).map(letter).collect()
     }
 
     fn revision(&self) -> String {
@@ -108,7 +107,12 @@ impl Own {
     fn initialized(&self) -> Initialized {
         let bits = self.bits("initialized");
         Initialized {
-            at: format!("2026-01-01T{:02}:{:02}:{:02}Z", bits % 24, (bits >> 8) % 60, (bits >> 16) % 60),
+            at: format!(
+                "2026-01-01T{:02}:{:02}:{:02}Z",
+                bits % 24,
+                (bits >> 8) % 60,
+                (bits >> 16) % 60
+            ),
             system_identifier: (7_300_000_000_000_000_000 + (bits >> 10)).to_string(),
         }
     }
@@ -120,7 +124,11 @@ fn of_claim(number: usize) -> Vec<Seen> {
     let slots = Slot::ALL.into_iter().filter(|slot| slot.kind() != Kind::Secret);
     let mut objects: Vec<Seen> = slots.map(|slot| ours(&own, slot)).collect();
     let pod = Seen {
-        controller: Some(("StatefulSet".into(), own.id.member(FIRST_MEMBER), own.uid("StatefulSet"))),
+        controller: Some((
+            "StatefulSet".into(),
+            own.id.member(FIRST_MEMBER),
+            own.uid("StatefulSet"),
+        )),
         applied: None,
         fingerprint: 1,
         ..seen(&own, Kind::Pod, own.id.pod(FIRST_MEMBER), "Pod", pod(&own))

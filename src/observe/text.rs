@@ -1,0 +1,83 @@
+//! Texts that mostly are a number, a hash or a UUID, as what they are. Knows nothing of what they are good for.
+
+use std::fmt;
+
+/// A text that mostly is a number, a hash of 64 bits or a UUID. It says exactly what it was made from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Text {
+    Number(u64),
+    Hash([u8; 8]),
+    Uuid([u8; 16]),
+    Other(Box<str>),
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Self {
+        let other = || Self::Other(text.into());
+        let packed = match text.len() {
+            36 => {
+                let digits: String = text.chars().filter(|it| *it != '-').collect();
+                u128::from_str_radix(&digits, 16).map_or_else(|_| other(), |it| Self::Uuid(it.to_be_bytes()))
+            }
+            16 => u64::from_str_radix(text, 16).map_or_else(|_| other(), |it| Self::Hash(it.to_be_bytes())),
+            _ => text.parse().map_or_else(|_| other(), Self::Number),
+        };
+        // Leading zeros, capitals, dashes elsewhere.
+        if packed.to_string() == text {
+            packed
+        } else {
+            other()
+        }
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Hash(bytes) => write!(f, "{:016x}", u64::from_be_bytes(*bytes)),
+            Self::Uuid(bytes) => {
+                let digits = format!("{:032x}", u128::from_be_bytes(*bytes));
+                let parts =
+                    [0..8, 8..12, 12..16, 16..20, 20..32].map(|it| digits.get(it).unwrap_or_default());
+                f.write_str(&parts.join("-"))
+            }
+            Self::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_comes_back_as_it_was() {
+        for text in [
+            "",
+            "0",
+            "12345",
+            "012345",
+            "+7",
+            "18446744073709551615",
+            "18446744073709551616",
+            "u1",
+            "0123456789abcdef",
+            "0123456789ABCDEF",
+            "1234567890123456",
+            "+123456789abcdef",
+            "6f1b6c6e-0a3f-4a52-9d7e-3c1f5d0c9a11",
+            "00000000-0000-0000-0000-000000000000",
+            "6F1B6C6E-0a3f-4a52-9d7e-3c1f5d0c9a11",
+            "6f1b6c6e0a3f-4a52-9d7e-3c1f5d0c-9a11",
+            "not-a-uuid-but-of-the-same-length-ok",
+        ] {
+            assert_eq!(Text::from(text).to_string(), text);
+        }
+        assert!(matches!(Text::from("12345"), Text::Number(12345)));
+        assert!(matches!(Text::from("0123456789abcdef"), Text::Hash(_)));
+        let uuid = Text::from("6f1b6c6e-0a3f-4a52-9d7e-3c1f5d0c9a11");
+        assert!(matches!(uuid, Text::Uuid(_)));
+        assert!(size_of::<Text>() <= 24);
+    }
+}
