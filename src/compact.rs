@@ -2,11 +2,12 @@
 //! Whoever has a thousand values of one type and looks at one at a time keeps them so. Knows no type and no place.
 
 mod dense;
+pub mod number;
 
 use std::fmt;
 use std::marker::PhantomData;
 
-use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended_with_dict};
+use lz4_flex::block::{compress_with_dict, decompress_with_dict};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -17,19 +18,20 @@ pub trait AtRest: Serialize + DeserializeOwned {
     const LIKE: &str;
 }
 
-/// Packs a value, for whoever keeps several in one place. `None` for one that has no JSON, such as a map whose keys are no
-/// texts.
-pub fn pack<T: AtRest>(value: &T) -> Option<Vec<u8>> {
-    let text = serde_json::to_string(value).ok()?;
-    Some(compress_prepend_size_with_dict(
-        &dense::pack(&text),
-        T::LIKE.as_bytes(),
-    ))
+/// Packs a value with the help of a text, for whoever keeps several in one place or knows several such texts. `None` for a
+/// value that has no JSON, such as a map whose keys are no texts.
+pub fn pack<T: Serialize>(value: &T, like: &str) -> Option<Vec<u8>> {
+    let dense = dense::pack(&serde_json::to_string(value).ok()?);
+    let mut packed = Vec::new();
+    number::write(dense.len() as u64, &mut packed);
+    packed.extend(compress_with_dict(&dense, like.as_bytes()));
+    Some(packed)
 }
 
-/// What was packed. `None` only where the type does not read what it writes.
-pub fn open<T: AtRest>(packed: &[u8]) -> Option<T> {
-    let dense = decompress_size_prepended_with_dict(packed, T::LIKE.as_bytes()).ok()?;
+/// What was packed with the help of the same text. `None` only where the type does not read what it writes.
+pub fn open<T: DeserializeOwned>(mut packed: &[u8], like: &str) -> Option<T> {
+    let length = usize::try_from(number::read(&mut packed)?).ok()?;
+    let dense = decompress_with_dict(packed, length, like.as_bytes()).ok()?;
     serde_json::from_slice(&dense::unpack(&dense)?).ok()
 }
 
@@ -43,14 +45,14 @@ impl<T: AtRest> Compact<T> {
     /// Packs a value. `None` for one that has no JSON, such as a map whose keys are no texts.
     pub fn new(value: &T) -> Option<Self> {
         Some(Self {
-            bytes: pack(value)?.into(),
+            bytes: pack(value, T::LIKE)?.into(),
             of: PhantomData,
         })
     }
 
     /// The value again. `None` only where its type does not read what it writes.
     pub fn open(&self) -> Option<T> {
-        open(&self.bytes)
+        open(&self.bytes, T::LIKE)
     }
 
     /// Bytes that it takes.

@@ -53,10 +53,17 @@ impl Inner {
         Some((place, objects.get(place, beside)?))
     }
 
-    /// Puts an object in a place, or behind all others of its claim.
-    fn put(&mut self, key: &ClaimKey, place: Option<usize>, seen: Seen) {
+    /// The place that an object takes, and UID and version of the one that has it.
+    fn version(&self, key: &ClaimKey, seen: &Seen) -> Option<(usize, (String, String))> {
+        let (objects, beside) = self.get(key)?;
+        let place = objects.place(seen.kind, &seen.name, beside)?;
+        Some((place, objects.version(place, &self.shapes)?))
+    }
+
+    /// Puts an object in a place, or behind all others of its claim. Says whether more than the version is new in it.
+    fn put(&mut self, key: &ClaimKey, place: Option<usize>, seen: Seen) -> bool {
         let objects = self.claims.entry(path(key)).or_default();
-        objects.put(place, seen, &key.1, &mut self.shapes);
+        objects.put(place, seen, &key.1, &mut self.shapes)
     }
 
     /// Takes out an object, and the claim with its last one. Says whether it was there.
@@ -94,27 +101,24 @@ impl Cache {
             return self.astray(&seen);
         };
         let mut inner = self.lock();
-        let Some((place, known)) = inner.known(&key, seen.kind, &seen.name) else {
+        let Some((place, (uid, version))) = inner.version(&key, &seen) else {
             inner.put(&key, None, seen);
             return Some(key);
         };
-        if known.uid == seen.uid && !newer(&seen.resource_version, &known.resource_version) {
-            // The answer to a write holds metadata only; the watch has the rest. That is news where the write changed
-            // nothing: then this is a version of somebody else's making.
-            if known.resource_version != seen.resource_version || known.detail == seen.detail {
+        if uid == seen.uid && !newer(&seen.resource_version, &version) {
+            if version != seen.resource_version {
                 return None;
             }
+            // The answer to a write holds metadata only; the watch has the rest. That is news where the write changed
+            // nothing: then this is a version of somebody else's making.
+            let (_, known) = inner.known(&key, seen.kind, &seen.name)?;
             let detail = seen.detail;
-            inner.put(&key, Some(place), Seen { detail, ..known });
-            return Some(key);
+            let is_news = inner.put(&key, Some(place), Seen { detail, ..known });
+            return is_news.then_some(key);
         }
-        let same = Seen {
-            resource_version: seen.resource_version.clone(),
-            ..known
-        } == seen;
-        inner.put(&key, Some(place), seen);
         // A version in which nothing that we look at has changed is nobody's business.
-        (!same).then_some(key)
+        let is_news = inner.put(&key, Some(place), seen);
+        is_news.then_some(key)
     }
 
     /// Takes an object whose label does not name its claim any more from the claim that it is known for, and returns

@@ -18,6 +18,8 @@ pub(super) struct Shape {
     pub(super) fingerprint: u64,
     /// What follows the claim's name in theirs, where that is not made up for each of them.
     pub(super) suffix: Option<Box<str>>,
+    /// Kind of the controller, and what follows the claim's name in its name.
+    pub(super) controller: Option<(Box<str>, Box<str>)>,
 }
 
 /// The shapes that were seen so far. None is ever forgotten, so that a number means the same for good.
@@ -56,6 +58,7 @@ mod tests {
             labelled: true,
             fingerprint,
             suffix: Some("-db".into()),
+            controller: None,
         }
     }
 

@@ -11,6 +11,22 @@ pub(super) enum Text {
     Other(Box<str>),
 }
 
+impl Text {
+    pub(super) fn hash(&self) -> Option<[u8; 8]> {
+        match self {
+            Self::Hash(hash) => Some(*hash),
+            _ => None,
+        }
+    }
+
+    pub(super) fn uuid(&self) -> Option<[u8; 16]> {
+        match self {
+            Self::Uuid(uuid) => Some(*uuid),
+            _ => None,
+        }
+    }
+}
+
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
         let other = || Self::Other(text.into());

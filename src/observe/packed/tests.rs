@@ -4,11 +4,13 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use crate::api::KIND;
 use crate::api::protocol::{
     Applied, Identity, Initialized, MemberPhase, Report, TlsReport, Trouble, WriteTest,
 };
 use crate::claim::quantity::Bytes;
-use crate::plan::observed::{ContainerTrouble, Growth, LastEnd, Pod, Volume, Workload};
+use crate::observe::shapes::Shape;
+use crate::plan::observed::{ContainerTrouble, Detail, Growth, LastEnd, Pod, Volume, Workload};
 
 const CLAIM: &str = "orders";
 const KINDS: [Kind; 10] = [
@@ -306,6 +308,7 @@ fn full() -> Shapes {
         labelled: false,
         fingerprint,
         suffix: None,
+        controller: None,
     });
     many.map_while(|it| shapes.number(it).ok()).for_each(drop);
     shapes
@@ -330,7 +333,16 @@ proptest! {
                 prop_assert!(!objects.remove(known.kind, &uid, &shapes));
                 expected.retain(|it| it.kind != known.kind || it.uid != known.uid);
             } else {
-                objects.put(known.is_some().then_some(place), seen.clone(), CLAIM, &mut shapes);
+                let at = known.is_some().then_some(place);
+                let is_news = objects.put(at, seen.clone(), CLAIM, &mut shapes);
+                prop_assert_eq!(is_news, known.is_none_or(|it| it != seen));
+                // Another version alone is none, as long as versions are numbers.
+                let other = Seen { resource_version: "7".to_owned(), ..seen.clone() };
+                let number = seen.resource_version.parse::<u64>().map(|it| it.to_string());
+                let at = Some(at.unwrap_or(expected.len()));
+                let is_news = objects.put(at, other, CLAIM, &mut shapes);
+                prop_assert_eq!(is_news, number.as_ref() != Ok(&seen.resource_version));
+                objects.put(at, seen.clone(), CLAIM, &mut shapes);
                 match expected.get_mut(place) {
                     Some(known) => *known = seen,
                     None => expected.push(seen),
