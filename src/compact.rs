@@ -1,71 +1,41 @@
-//! Values at rest, small: JSON, compressed with the help of a text that is like it. Whoever has a thousand values of one
-//! type and looks at one at a time keeps them so. Knows no type and no place.
+//! Values at rest, small: JSON, its identities and hashes as numbers, compressed with the help of a text that is like it.
+//! Whoever has a thousand values of one type and looks at one at a time keeps them so. Knows no type and no place.
 
-use std::fmt;
+mod dense;
+pub mod number;
 
-use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended_with_dict};
+pub use dense::uuid;
+
+use lz4_flex::block::{compress_with_dict, decompress_with_dict};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A type of which values are kept small.
-pub trait AtRest: Serialize + DeserializeOwned + Clone + PartialEq {
-    /// JSON of an ordinary value, or of several; what a value has in common with it takes no room. It must not change
-    /// while values are kept, and should not be longer than a few KiB, since it is read through for each value.
-    const LIKE: &str;
+/// Packs a value with the help of a text, for whoever keeps several in one place or knows several such texts. `None` for a
+/// value that has no JSON, such as a map whose keys are no texts.
+pub fn pack<T: Serialize>(value: &T, like: &str) -> Option<Vec<u8>> {
+    let dense = dense::pack(&serde_json::to_string(value).ok()?);
+    let mut packed = Vec::new();
+    number::write(dense.len() as u64, &mut packed);
+    packed.extend(compress_with_dict(&dense, like.as_bytes()));
+    Some(packed)
 }
 
-/// A value at rest.
-#[derive(Clone)]
-pub struct Compact<T>(Kept<T>);
-
-#[derive(Clone)]
-enum Kept<T> {
-    Small(Box<[u8]>),
-    /// One that has no JSON, such as a map whose keys are no texts.
-    Whole(Box<T>),
-}
-
-impl<T: AtRest> Compact<T> {
-    /// Packs a value.
-    pub fn new(value: &T) -> Self {
-        let kept = serde_json::to_vec(value).map_or_else(
-            |_| Kept::Whole(Box::new(value.clone())),
-            |text| Kept::Small(compress_prepend_size_with_dict(&text, T::LIKE.as_bytes()).into()),
-        );
-        let packed = Self(kept);
-        debug_assert!(
-            packed.open().as_ref() == Some(value),
-            "a type that does not read what it writes"
-        );
-        packed
-    }
-
-    /// The value again. `None` only where its type does not read what it writes.
-    pub fn open(&self) -> Option<T> {
-        match &self.0 {
-            Kept::Small(bytes) => {
-                let text = decompress_size_prepended_with_dict(bytes, T::LIKE.as_bytes()).ok()?;
-                serde_json::from_slice(&text).ok()
-            }
-            Kept::Whole(value) => Some(T::clone(value)),
-        }
-    }
-}
-
-impl<T> fmt::Debug for Compact<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Kept::Small(bytes) => write!(f, "{} bytes", bytes.len()),
-            Kept::Whole(_) => f.write_str("whole"),
-        }
-    }
+/// What was packed with the help of the same text. `None` only where the type does not read what it writes.
+pub fn open<T: DeserializeOwned>(mut packed: &[u8], like: &str) -> Option<T> {
+    let length = usize::try_from(number::read(&mut packed)?).ok()?;
+    let dense = decompress_with_dict(packed, length, like.as_bytes()).ok()?;
+    serde_json::from_slice(&dense::unpack(&dense)?).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use serde::Deserialize;
     use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    const LIKE: &str = r#"{"name":"orders-db-1","ready":true}"#;
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Member {
@@ -73,10 +43,6 @@ mod tests {
         ready: bool,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         trouble: Option<String>,
-    }
-
-    impl AtRest for Member {
-        const LIKE: &str = r#"{"name":"orders-db-1","ready":true}"#;
     }
 
     fn member(name: &str, trouble: Option<&str>) -> Member {
@@ -93,34 +59,22 @@ mod tests {
         for value in [
             member("orders-db-1", None),
             member("", Some("")),
+            member("6f1b6c6e-0a3f-4a52-9d7e-3c1f5d0c9a11", Some("0123456789abcdef")),
             member("b", Some("\"quoted\"\n and ü")),
             member("c", Some(&long)),
         ] {
-            assert_eq!(Compact::new(&value).open(), Some(value));
+            assert_eq!(open(&pack(&value, LIKE).unwrap(), LIKE), Some(value));
         }
+        assert_eq!(pack(&BTreeMap::from([((1, 2), 3)]), LIKE), None);
     }
 
     #[test]
     fn what_is_like_the_ordinary_takes_next_to_nothing() {
-        let size = |name, trouble| match Compact::new(&member(name, trouble)).0 {
-            Kept::Small(bytes) => bytes.len(),
-            Kept::Whole(_) => usize::MAX,
-        };
+        let size = |name, trouble| pack(&member(name, trouble), LIKE).unwrap().len();
         let ordinary = size("users-db-1", None);
         assert!(
             ordinary < 24 && ordinary < size("users-db-1", Some("no room")),
             "{ordinary}"
         );
-    }
-
-    #[test]
-    fn what_has_no_json_is_kept_whole() {
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-        struct Odd(BTreeMap<(u8, u8), u8>);
-        impl AtRest for Odd {
-            const LIKE: &str = "";
-        }
-        let odd = Odd(BTreeMap::from([((1, 2), 3)]));
-        assert_eq!(Compact::new(&odd).open(), Some(odd));
     }
 }

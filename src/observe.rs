@@ -5,7 +5,10 @@ pub mod cache;
 mod events;
 pub mod live;
 mod packed;
+mod particular;
 pub mod reduce;
+mod shapes;
+mod text;
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};

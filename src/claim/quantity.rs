@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// A string that is not a quantity.
@@ -10,8 +11,8 @@ use thiserror::Error;
 #[error("{0:?} is not a quantity; write a number with a unit, such as 20Gi")]
 pub struct ParseQuantity(pub String);
 
-/// A number of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A number of bytes. As JSON it is a plain number, for this process' own memory; on the wire it is a quantity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Bytes(pub u64);
 
 const BINARY: [(&str, u64); 6] = [

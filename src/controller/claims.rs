@@ -6,12 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use kube::ResourceExt as _;
 
 use crate::api::v1::{DatabaseClaim, Phase};
-use crate::compact::{AtRest, Compact};
+use crate::compact;
 use crate::observe::cache::ClaimKey;
 
-impl AtRest for DatabaseClaim {
-    const LIKE: &str = include_str!("claim.json");
-}
+/// An ordinary claim. What a claim has in common with it takes no room.
+const LIKE: &str = include_str!("claim.json");
 
 /// All claims that are known. Every lock is held for a look-up only.
 #[derive(Debug, Default)]
@@ -22,7 +21,8 @@ struct Known {
     uid: Box<str>,
     version: Box<str>,
     phase: Option<Phase>,
-    claim: Compact<DatabaseClaim>,
+    /// At rest.
+    claim: Box<[u8]>,
 }
 
 /// Where a claim is.
@@ -38,11 +38,16 @@ impl Claims {
 
     /// Takes in a claim as its watch shows it. Returns the UID of another one that was in its place.
     pub(super) fn insert(&self, claim: &DatabaseClaim) -> Option<Box<str>> {
+        let packed = compact::pack(claim, LIKE);
+        debug_assert!(
+            packed.as_deref().and_then(|it| compact::open(it, LIKE)).as_ref() == Some(claim),
+            "a claim comes back as it was"
+        );
         let known = Known {
             uid: claim.uid().unwrap_or_default().into(),
             version: claim.resource_version().unwrap_or_default().into(),
             phase: claim.status.as_ref().and_then(|it| it.phase),
-            claim: Compact::new(claim),
+            claim: packed.unwrap_or_default().into(),
         };
         let before = self.lock().insert(key(claim), known)?;
         (Some(&*before.uid) != claim.metadata.uid.as_deref()).then_some(before.uid)
@@ -51,8 +56,8 @@ impl Claims {
     /// A claim as it was shown last.
     pub(super) fn get(&self, key: &ClaimKey) -> Option<DatabaseClaim> {
         // Opened outside of the lock.
-        let claim = self.lock().get(key)?.claim.clone();
-        claim.open()
+        let packed = self.lock().get(key)?.claim.clone();
+        compact::open(&packed, LIKE)
     }
 
     /// A claim as it was shown last, if that is another version than this one.
@@ -96,7 +101,7 @@ mod tests {
     use super::*;
 
     fn ordinary(name: &str, version: &str, phase: Phase) -> DatabaseClaim {
-        let mut claim: DatabaseClaim = serde_json::from_str(DatabaseClaim::LIKE).unwrap();
+        let mut claim: DatabaseClaim = serde_json::from_str(LIKE).unwrap();
         claim.metadata.name = Some(name.to_owned());
         claim.metadata.resource_version = Some(version.to_owned());
         claim.status.as_mut().unwrap().phase = Some(phase);
@@ -105,8 +110,8 @@ mod tests {
 
     #[test]
     fn claims_are_kept_by_a_text_that_is_still_like_them() {
-        let ordinary: DatabaseClaim = serde_json::from_str(DatabaseClaim::LIKE).unwrap();
-        assert_eq!(serde_json::to_string(&ordinary).unwrap(), DatabaseClaim::LIKE);
+        let ordinary: DatabaseClaim = serde_json::from_str(LIKE).unwrap();
+        assert_eq!(serde_json::to_string(&ordinary).unwrap(), LIKE);
     }
 
     #[test]

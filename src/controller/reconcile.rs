@@ -50,11 +50,7 @@ const AT_ONCE: Again = Some(Duration::ZERO);
 async fn wave(claim: &mut DatabaseClaim, context: &Context) -> Result<Again, Error> {
     let id = identify(claim)?;
     let remembered = context.memory.recall(&id.uid);
-    // The watch may have shown a newer one than the queue has handed out.
-    if let Some(newer) = context.claims.other_than(claim) {
-        *claim = newer;
-    }
-    let claim = &*claim;
+    let claim = newest(claim, context);
     let mut seen = Seen::new(claim, remembered, context, &id);
     if seen.namespace_goes && !seen.deleting {
         // Its turn will come; until then every object that goes would be made again in vain.
@@ -107,6 +103,14 @@ async fn wave(claim: &mut DatabaseClaim, context: &Context) -> Result<Again, Err
     goes_on(outcome, plan.again && some_were_taken)?;
     context.memory.note(&id.uid, |it| it.failures = 0);
     Ok(next)
+}
+
+/// The watch may have shown a newer one than the queue has handed out.
+fn newest<'a>(claim: &'a mut DatabaseClaim, context: &Context) -> &'a DatabaseClaim {
+    if let Some(newer) = context.claims.other_than(claim) {
+        *claim = newer;
+    }
+    claim
 }
 
 /// Whether the claim is still there, which is asked before anything is made that would outlive it. The status has

@@ -1,11 +1,13 @@
-//! What is known of the claims' objects: a few hundred bytes each, indexed by claim. Fed by the watches and by
+//! What is known of the claims' objects: a hundred bytes each, indexed by claim. Fed by the watches and by
 //! the answers to our own writes, so that a pass sees what the pass before it wrote.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::packed::{Packed, Text};
+use super::packed::{Beside, Objects};
 use super::reduce::Seen;
+use super::shapes::Shapes;
+use super::text::Text;
 use crate::plan::observed::{Detail, Pod, Volume, Workload};
 use crate::render::Kind;
 
@@ -24,10 +26,58 @@ pub struct Cache {
 
 #[derive(Debug, Default)]
 struct Inner {
-    claims: HashMap<ClaimKey, Vec<Packed>>,
-    tombstones: VecDeque<String>,
+    /// By namespace and name with a slash between them, which neither can have.
+    claims: HashMap<Box<str>, Objects>,
+    shapes: Shapes,
+    tombstones: VecDeque<Text>,
     /// UIDs of objects that were labelled for another claim, and the versions in which they were.
-    strays: VecDeque<(String, String)>,
+    strays: VecDeque<(Text, String)>,
+}
+
+impl Inner {
+    fn get(&self, key: &ClaimKey) -> Option<(&Objects, Beside<'_>)> {
+        let (path, objects) = self.claims.get_key_value(&*path(key))?;
+        let (namespace, claim) = path.split_once('/')?;
+        let beside = Beside {
+            namespace,
+            claim,
+            shapes: &self.shapes,
+        };
+        Some((objects, beside))
+    }
+
+    /// The object in the place that another one takes, and where that is.
+    fn known(&self, key: &ClaimKey, kind: Kind, name: &str) -> Option<(usize, Seen)> {
+        let (objects, beside) = self.get(key)?;
+        let place = objects.place(kind, name, beside)?;
+        Some((place, objects.get(place, beside)?))
+    }
+
+    /// The place that an object takes, and UID and version of the one that has it.
+    fn version(&self, key: &ClaimKey, seen: &Seen) -> Option<(usize, (String, String))> {
+        let (objects, beside) = self.get(key)?;
+        let place = objects.place(seen.kind, &seen.name, beside)?;
+        Some((place, objects.version(place, &self.shapes)?))
+    }
+
+    /// Puts an object in a place, or behind all others of its claim. Says whether more than the version is new in it.
+    fn put(&mut self, key: &ClaimKey, place: Option<usize>, seen: Seen) -> bool {
+        let objects = self.claims.entry(path(key)).or_default();
+        objects.put(place, seen, &key.1, &mut self.shapes)
+    }
+
+    /// Takes out an object, and the claim with its last one. Says whether it was there.
+    fn take(&mut self, key: &ClaimKey, kind: Kind, uid: &Text) -> bool {
+        let path = path(key);
+        let Some(objects) = self.claims.get_mut(&path) else {
+            return false;
+        };
+        let was_there = objects.remove(kind, uid, &self.shapes);
+        if objects.is_empty() {
+            self.claims.remove(&path);
+        }
+        was_there
+    }
 }
 
 impl Cache {
@@ -39,8 +89,10 @@ impl Cache {
     /// Everything that is labelled as a claim's.
     pub fn of(&self, key: &ClaimKey) -> Vec<Seen> {
         let inner = self.lock();
-        let objects = inner.claims.get(key).map(Vec::as_slice).unwrap_or_default();
-        objects.iter().map(|it| it.seen(&key.0, &key.1)).collect()
+        let known = inner.get(key);
+        known
+            .map(|(objects, beside)| objects.all(beside))
+            .unwrap_or_default()
     }
 
     /// Takes in what a watch says. Returns the claim to look at, or `None` for an echo of what is known.
@@ -49,117 +101,103 @@ impl Cache {
             return self.astray(&seen);
         };
         let mut inner = self.lock();
-        let objects = inner.claims.entry(key.clone()).or_default();
-        let Some(place) = place(objects, &seen) else {
-            push(objects, seen);
+        let Some((place, (uid, version))) = inner.version(&key, &seen) else {
+            inner.put(&key, None, seen);
             return Some(key);
         };
-        let known = objects.get(place)?.seen(&key.0, &key.1);
-        if known.uid == seen.uid && !newer(&seen.resource_version, &known.resource_version) {
-            if known.resource_version != seen.resource_version {
+        if uid == seen.uid && !newer(&seen.resource_version, &version) {
+            if version != seen.resource_version {
                 return None;
             }
             // The answer to a write holds metadata only; the watch has the rest. That is news where the write changed
             // nothing: then this is a version of somebody else's making.
-            let news = known.detail != seen.detail;
-            objects.get_mut(place)?.set_detail(seen.detail);
-            return news.then_some(key);
+            let (_, known) = inner.known(&key, seen.kind, &seen.name)?;
+            let detail = seen.detail;
+            let is_news = inner.put(&key, Some(place), Seen { detail, ..known });
+            return is_news.then_some(key);
         }
-        let same = Seen {
-            resource_version: seen.resource_version.clone(),
-            ..known
-        } == seen;
-        replace(objects, place, seen);
         // A version in which nothing that we look at has changed is nobody's business.
-        (!same).then_some(key)
+        let is_news = inner.put(&key, Some(place), seen);
+        is_news.then_some(key)
     }
 
     /// Takes an object whose label does not name its claim any more from the claim that it is known for, and returns
     /// that one: it has to label it again.
     fn astray(&self, seen: &Seen) -> Option<ClaimKey> {
         let mut inner = self.lock();
-        let stray = (seen.uid.clone(), seen.resource_version.clone());
-        inner.strays.retain(|(uid, _)| *uid != seen.uid);
-        inner.strays.push_back(stray);
-        if inner.strays.len() > TOMBSTONES {
+        let uid = Text::from(seen.uid.as_str());
+        inner.strays.retain(|(stray, _)| *stray != uid);
+        if inner.strays.len() == TOMBSTONES {
             inner.strays.pop_front();
         }
+        inner
+            .strays
+            .push_back((uid.clone(), seen.resource_version.clone()));
         let ends = seen.name.match_indices(AFTER_CLAIM);
         let claims = ends.filter_map(|(end, _)| seen.name.get(..end));
         let mut keys = claims.map(|claim| (seen.namespace.clone(), claim.to_owned()));
-        keys.find(|key| {
-            let Some(objects) = inner.claims.get_mut(key) else {
-                return false;
-            };
-            let known = objects.len();
-            objects.retain(|it| it.kind != seen.kind || !it.is(&seen.uid));
-            objects.len() < known
-        })
+        keys.find(|key| inner.take(key, seen.kind, &uid))
     }
 
     /// Takes in the answer to one of our own writes.
     pub fn written(&self, mut seen: Seen) {
         let Some(key) = claim_key(&seen) else { return };
         let mut inner = self.lock();
+        let uid = Text::from(seen.uid.as_str());
         let strayed =
-            |(uid, version): &(String, String)| *uid == seen.uid && newer(version, &seen.resource_version);
-        if inner.tombstones.contains(&seen.uid) || inner.strays.iter().any(strayed) {
+            |(stray, version): &(Text, String)| *stray == uid && newer(version, &seen.resource_version);
+        if inner.tombstones.contains(&uid) || inner.strays.iter().any(strayed) {
             return;
         }
-        let objects = inner.claims.entry(key.clone()).or_default();
-        let Some(place) = place(objects, &seen) else {
-            push(objects, seen);
-            return;
-        };
-        let Some(known) = objects.get(place).map(|it| it.seen(&key.0, &key.1)) else {
+        let Some((place, known)) = inner.known(&key, seen.kind, &seen.name) else {
+            inner.put(&key, None, seen);
             return;
         };
         // A version that the watch has shown already is known in more detail than the answer tells.
         if known.uid != seen.uid || newer(&seen.resource_version, &known.resource_version) {
             seen.detail = merge(known.detail, seen.detail);
-            replace(objects, place, seen);
+            inner.put(&key, Some(place), seen);
         }
     }
 
     /// Takes in that a delete of ours was accepted.
     pub fn deleted_by_us(&self, key: &ClaimKey, kind: Kind, name: &str, uid: &str) {
-        if let Some(objects) = self.lock().claims.get_mut(key)
-            && let Some(known) = objects
-                .iter_mut()
-                .find(|it| it.is_in_place_of(kind, name) && it.is(uid))
-        {
-            known.deleting = true;
+        let mut inner = self.lock();
+        let known = inner.known(key, kind, name);
+        if let Some((place, known)) = known.filter(|(_, it)| it.uid == uid) {
+            let deleting = true;
+            inner.put(key, Some(place), Seen { deleting, ..known });
         }
     }
 
     /// Takes in that an object is gone. Returns the claim to look at.
     pub fn remove(&self, seen: &Seen) -> Option<ClaimKey> {
-        self.forget(claim_key(seen)?, seen.kind, &seen.uid)
+        self.forget(claim_key(seen)?, seen.kind, seen.uid.as_str().into())
     }
 
-    fn forget(&self, key: ClaimKey, kind: Kind, uid: &str) -> Option<ClaimKey> {
+    fn forget(&self, key: ClaimKey, kind: Kind, uid: Text) -> Option<ClaimKey> {
         let mut inner = self.lock();
-        inner.tombstones.push_back(uid.to_owned());
-        if inner.tombstones.len() > TOMBSTONES {
+        let is_known = inner.claims.contains_key(&path(&key));
+        inner.take(&key, kind, &uid);
+        if inner.tombstones.len() == TOMBSTONES {
             inner.tombstones.pop_front();
         }
-        let objects = inner.claims.get_mut(&key)?;
-        objects.retain(|it| it.kind != kind || !it.is(uid));
-        if objects.is_empty() {
-            inner.claims.remove(&key);
-        }
-        Some(key)
+        inner.tombstones.push_back(uid);
+        is_known.then_some(key)
     }
 
     /// Takes in that the list of one kind is complete: what was not in it is gone. Returns the claims that changed.
     pub fn complete(&self, kind: Kind, listed: &Listed) -> HashSet<ClaimKey> {
         let mut gone = Vec::new();
-        for (key, objects) in &self.lock().claims {
-            let unlisted = |it: &&Packed| it.kind == kind && !listed.0.contains(&it.uid);
-            gone.extend(objects.iter().filter(unlisted).map(|it| (key.clone(), it.uid())));
+        let inner = self.lock();
+        for (path, objects) in &inner.claims {
+            let identities = objects.identities(&inner.shapes);
+            let unlisted = identities.filter(|(of, uid)| *of == kind && !listed.0.contains(uid));
+            gone.extend(unlisted.filter_map(|(_, uid)| Some((key(path)?, uid))));
         }
+        drop(inner);
         let gone = gone.into_iter();
-        gone.filter_map(|(key, uid)| self.forget(key, kind, &uid))
+        gone.filter_map(|(key, uid)| self.forget(key, kind, uid))
             .collect()
     }
 }
@@ -175,24 +213,13 @@ impl Listed {
     }
 }
 
-fn place(objects: &[Packed], seen: &Seen) -> Option<usize> {
-    objects
-        .iter()
-        .position(|it| it.is_in_place_of(seen.kind, &seen.name))
+fn path(key: &ClaimKey) -> Box<str> {
+    [&*key.0, "/", &*key.1].concat().into()
 }
 
-fn push(objects: &mut Vec<Packed>, seen: Seen) {
-    let packed = Packed::new(seen, objects);
-    // One by one: a claim's objects are few, and half-empty lists of a thousand claims are not.
-    objects.reserve_exact(1);
-    objects.push(packed);
-}
-
-fn replace(objects: &mut [Packed], place: usize, seen: Seen) {
-    let packed = Packed::new(seen, objects);
-    if let Some(known) = objects.get_mut(place) {
-        *known = packed;
-    }
+fn key(path: &str) -> Option<ClaimKey> {
+    let (namespace, claim) = path.split_once('/')?;
+    Some((namespace.to_owned(), claim.to_owned()))
 }
 
 /// What follows the claim's name in the names of all of its objects.

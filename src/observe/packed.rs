@@ -1,178 +1,162 @@
-//! What is kept of an object, small: identities and hashes as numbers, and what all objects of a claim have in common
-//! once for all of them. Knows nothing of where it is kept.
+//! What is kept of the objects of one claim, small: one block of bytes for all of them, with identities and hashes as
+//! numbers, what they have in common once, and what is particular to one of them compressed. Knows nothing of where it is
+//! kept.
+//!
+//! A block begins with what most objects of the claim share and goes on with one record per object:
+//!
+//! ```text
+//! head:    marks · UID of the claim (16) · team (length, bytes)
+//! record:  shape · marks · UID (16) · version (LEB128) · applied (8) · UID of the controller (16) · particular (length, bytes)
+//! ```
+//!
+//! What the marks do not announce is not there. Nothing here can fail to be read, since nobody else writes it; if it did,
+//! an object would be missing, and a pass asks for those by name.
 
-use std::fmt;
-use std::sync::Arc;
+mod record;
+
+use std::iter;
+
+use record::{Head, OWNED, Record, TEAM};
 
 use super::reduce::Seen;
-use crate::plan::observed::Detail;
+use super::shapes::Shapes;
+use super::text::Text;
 use crate::render::Kind;
 
-/// An object. What it was made from comes back whole from [`Packed::seen`].
-#[derive(Debug)]
-pub(super) struct Packed {
-    pub(super) kind: Kind,
-    labelled: bool,
-    pub(super) deleting: bool,
-    name: Box<str>,
-    pub(super) uid: Text,
-    resource_version: Text,
-    applied: Option<Text>,
-    fingerprint: u64,
-    controller: Option<Arc<(String, String, String)>>,
-    team: Option<Arc<str>>,
-    /// Most objects have none.
-    detail: Option<Box<Detail>>,
+/// The objects of a claim. Empty: none.
+#[derive(Debug, Default)]
+pub(super) struct Objects(Box<[u8]>);
+
+/// What is needed beside a block to read it.
+#[derive(Clone, Copy)]
+pub(super) struct Beside<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) claim: &'a str,
+    pub(super) shapes: &'a Shapes,
 }
 
-/// A text that mostly is a number, a hash of 64 bits or a UUID. It says exactly what it was made from.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) enum Text {
-    Number(u64),
-    Hash([u8; 8]),
-    Uuid([u8; 16]),
-    Other(Box<str>),
-}
+impl Objects {
+    fn head(&self) -> Head {
+        Head::read(&mut &*self.0).unwrap_or_default()
+    }
 
-impl From<&str> for Text {
-    fn from(text: &str) -> Self {
-        let other = || Self::Other(text.into());
-        let packed = match text.len() {
-            36 => {
-                let digits: String = text.chars().filter(|it| *it != '-').collect();
-                u128::from_str_radix(&digits, 16).map_or_else(|_| other(), |it| Self::Uuid(it.to_be_bytes()))
-            }
-            16 => u64::from_str_radix(text, 16).map_or_else(|_| other(), |it| Self::Hash(it.to_be_bytes())),
-            _ => text.parse().map_or_else(|_| other(), Self::Number),
-        };
-        // Leading zeros, capitals, dashes elsewhere.
-        if packed.to_string() == text {
-            packed
+    fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        let mut rest = &*self.0;
+        Head::read(&mut rest);
+        iter::from_fn(move || Record::read(&mut rest))
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.records().next().is_none()
+    }
+
+    /// All of them.
+    pub(super) fn all(&self, beside: Beside<'_>) -> Vec<Seen> {
+        let head = self.head();
+        self.records().filter_map(|it| it.seen(&head, beside)).collect()
+    }
+
+    /// One of them.
+    pub(super) fn get(&self, place: usize, beside: Beside<'_>) -> Option<Seen> {
+        self.records().nth(place)?.seen(&self.head(), beside)
+    }
+
+    /// The place of the object of a kind and a name.
+    pub(super) fn place(&self, kind: Kind, name: &str, beside: Beside<'_>) -> Option<usize> {
+        self.records().position(|it| it.is_in_place(kind, name, beside))
+    }
+
+    /// Kind and UID of each.
+    pub(super) fn identities<'a>(&'a self, shapes: &'a Shapes) -> impl Iterator<Item = (Kind, Text)> + 'a {
+        self.records().filter_map(|it| it.identity(shapes))
+    }
+
+    /// UID and version of one of them.
+    pub(super) fn version(&self, place: usize, shapes: &Shapes) -> Option<(String, String)> {
+        self.records().nth(place)?.version(shapes)
+    }
+
+    /// Takes out what has a kind and a UID. Says whether there was any.
+    pub(super) fn remove(&mut self, kind: Kind, uid: &Text, shapes: &Shapes) -> bool {
+        let mut rest: Vec<_> = self.records().collect();
+        let all = rest.len();
+        rest.retain(|it| {
+            it.identity(shapes)
+                .is_none_or(|(of, it)| of != kind || it != *uid)
+        });
+        let was_there = rest.len() < all;
+        if was_there {
+            *self = Self::new(&self.head(), &rest);
+        }
+        was_there
+    }
+
+    /// Puts an object in a place, or behind all others. Says whether more than the version is new in it.
+    pub(super) fn put(&mut self, place: Option<usize>, seen: Seen, claim: &str, shapes: &mut Shapes) -> bool {
+        let head = self.head_beside(place, Head::of(&seen, claim));
+        if head != self.head() {
+            *self = self.under(&head, claim, shapes);
+        }
+        let mut packed = Vec::new();
+        let record = Record::of(seen, claim, &head, shapes, &mut packed);
+        let mut records: Vec<_> = self.records().collect();
+        let news = if let Some(known) = place.and_then(|it| records.get_mut(it)) {
+            let news = record.is_news_to(known);
+            *known = record;
+            news
         } else {
-            other()
-        }
+            records.push(record);
+            true
+        };
+        *self = Self::new(&head, &records);
+        news
     }
-}
 
-impl fmt::Display for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(number) => write!(f, "{number}"),
-            Self::Hash(bytes) => write!(f, "{:016x}", u64::from_be_bytes(*bytes)),
-            Self::Uuid(bytes) => {
-                let digits = format!("{:032x}", u128::from_be_bytes(*bytes));
-                let parts =
-                    [0..8, 8..12, 12..16, 16..20, 20..32].map(|it| digits.get(it).unwrap_or_default());
-                f.write_str(&parts.join("-"))
+    /// The head for all of them with another one in a place. What none of the others shares any more makes room for what
+    /// they can share from now on.
+    fn head_beside(&self, place: Option<usize>, other: Head) -> Head {
+        let mut head = self.head();
+        let shared = |mark| {
+            let mut all = self.records().enumerate();
+            all.any(|(at, it)| Some(at) != place && it.has(mark))
+        };
+        if other.owner.is_some() && other.owner != head.owner && !shared(OWNED) {
+            head.owner = other.owner;
+        }
+        if other.team.is_some() && other.team != head.team && !shared(TEAM) {
+            head.team = other.team;
+        }
+        head
+    }
+
+    /// The same objects under another head.
+    fn under(&self, head: &Head, claim: &str, shapes: &mut Shapes) -> Self {
+        let before = self.head();
+        let mut block = Vec::new();
+        head.write(&mut block);
+        for record in self.records() {
+            let beside = Beside {
+                namespace: "",
+                claim,
+                shapes,
+            };
+            if let Some(seen) = record.seen(&before, beside) {
+                Record::of(seen, claim, head, shapes, &mut Vec::new()).write(&mut block);
             }
-            Self::Other(text) => f.write_str(text),
         }
+        Self(block.into())
     }
-}
 
-fn boxed(detail: Detail) -> Option<Box<Detail>> {
-    (detail != Detail::None).then(|| Box::new(detail))
-}
-
-impl Packed {
-    /// Packs an object; `beside` are others of its claim, with which it shares what they have in common.
-    pub(super) fn new(seen: Seen, beside: &[Self]) -> Self {
-        let controller = seen.controller.map(|controller| {
-            let known = beside.iter().filter_map(|it| it.controller.as_ref());
-            let mut same = known.filter(|it| ***it == controller);
-            same.next()
-                .map_or_else(|| Arc::new(controller.clone()), Arc::clone)
-        });
-        let team = seen.team.map(|team| {
-            let known = beside.iter().filter_map(|it| it.team.as_ref());
-            let mut same = known.filter(|it| ***it == *team);
-            same.next().map_or_else(|| Arc::from(team.as_str()), Arc::clone)
-        });
-        Self {
-            kind: seen.kind,
-            labelled: seen.labelled,
-            deleting: seen.deleting,
-            name: seen.name.into(),
-            uid: seen.uid.as_str().into(),
-            resource_version: seen.resource_version.as_str().into(),
-            applied: seen.applied.map(|it| it.as_str().into()),
-            fingerprint: seen.fingerprint,
-            controller,
-            team,
-            detail: boxed(seen.detail),
+    fn new(head: &Head, records: &[Record<'_>]) -> Self {
+        let mut block = Vec::with_capacity(2 * 1024);
+        head.write(&mut block);
+        for record in records {
+            record.write(&mut block);
         }
-    }
-
-    /// Takes over what is particular to the kind.
-    pub(super) fn set_detail(&mut self, detail: Detail) {
-        self.detail = boxed(detail);
-    }
-
-    /// The object again, of a claim in a namespace.
-    pub(super) fn seen(&self, namespace: &str, claim: &str) -> Seen {
-        Seen {
-            kind: self.kind,
-            namespace: namespace.to_owned(),
-            name: self.name.to_string(),
-            uid: self.uid(),
-            resource_version: self.resource_version.to_string(),
-            claim: Some(claim.to_owned()),
-            labelled: self.labelled,
-            controller: self.controller.as_deref().cloned(),
-            deleting: self.deleting,
-            applied: self.applied.as_ref().map(Text::to_string),
-            team: self.team.as_deref().map(str::to_owned),
-            fingerprint: self.fingerprint,
-            detail: self.detail.as_deref().cloned().unwrap_or(Detail::None),
-        }
-    }
-
-    pub(super) fn uid(&self) -> String {
-        self.uid.to_string()
-    }
-
-    /// Whether it is in the same place as another.
-    pub(super) fn is_in_place_of(&self, kind: Kind, name: &str) -> bool {
-        self.kind == kind && *self.name == *name
-    }
-
-    /// Whether it is of this UID.
-    pub(super) fn is(&self, uid: &str) -> bool {
-        self.uid == uid.into()
+        Self(block.into())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_text_comes_back_as_it_was() {
-        for text in [
-            "",
-            "0",
-            "12345",
-            "012345",
-            "+7",
-            "18446744073709551615",
-            "18446744073709551616",
-            "u1",
-            "0123456789abcdef",
-            "0123456789ABCDEF",
-            "1234567890123456",
-            "+123456789abcdef",
-            "6f1b6c6e-0a3f-4a52-9d7e-3c1f5d0c9a11",
-            "00000000-0000-0000-0000-000000000000",
-            "6F1B6C6E-0a3f-4a52-9d7e-3c1f5d0c9a11",
-            "6f1b6c6e0a3f-4a52-9d7e-3c1f5d0c-9a11",
-            "not-a-uuid-but-of-the-same-length-ok",
-        ] {
-            assert_eq!(Text::from(text).to_string(), text);
-        }
-        assert!(matches!(Text::from("12345"), Text::Number(12345)));
-        assert!(matches!(Text::from("0123456789abcdef"), Text::Hash(_)));
-        let uuid = Text::from("6f1b6c6e-0a3f-4a52-9d7e-3c1f5d0c9a11");
-        assert!(matches!(uuid, Text::Uuid(_)));
-        assert!(size_of::<Text>() <= 24);
-    }
-}
+mod tests;

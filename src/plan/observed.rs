@@ -1,6 +1,7 @@
 //! All that the planner may know of the cluster: one plain value per pass.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Step;
@@ -101,8 +102,9 @@ pub enum Integrity {
     Unknown(u64, Box<Value>),
 }
 
-/// What is particular to a kind.
-#[derive(Clone, Debug, PartialEq)]
+/// What is particular to a kind. Its JSON, and that of its parts, is for this process' own memory: nobody else reads it,
+/// and it may change with every build.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Detail {
     /// Nothing that matters.
     None,
@@ -129,7 +131,7 @@ pub enum Detail {
 }
 
 /// A StatefulSet.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
     /// Hash of what its template would start.
     pub restart_hash: Option<String>,
@@ -144,7 +146,7 @@ pub struct Workload {
 }
 
 /// A volume.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Volume {
     /// Its record, if there is one that can be read.
     pub identity: Option<Identity>,
@@ -161,7 +163,7 @@ pub struct Volume {
 }
 
 /// How far the growth of a volume has come, by what its driver's resizer and the kubelet write into its status.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Growth {
     /// A resizer has taken it up.
     pub taken_up: bool,
@@ -174,7 +176,7 @@ pub struct Growth {
 }
 
 /// A database Pod.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pod {
     /// Condition Ready.
     pub ready: bool,
@@ -208,7 +210,7 @@ pub struct Pod {
 }
 
 /// An end of a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastEnd {
     /// Container.
     pub container: String,
@@ -219,7 +221,7 @@ pub struct LastEnd {
 }
 
 /// A container that does not run as it should, in the kubelet's words.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerTrouble {
     /// Container.
     pub container: String,

@@ -1,7 +1,7 @@
 //! A rendered object: what it is, what it is called, its body, and a hash of that body by which a later pass
 //! knows whether the cluster has this version. Pure.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -9,7 +9,7 @@ use crate::api::key;
 use crate::claim::{ClaimId, FIRST_MEMBER};
 
 /// Kinds that a claim's objects have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// apps/v1.
     StatefulSet,
