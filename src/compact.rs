@@ -4,6 +4,8 @@
 mod dense;
 pub mod number;
 
+pub use dense::uuid;
+
 use std::fmt;
 use std::marker::PhantomData;
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::compact::uuid;
+
 /// A text that mostly is a number, a hash of 64 bits or a UUID. It says exactly what it was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Text {
@@ -29,21 +31,18 @@ impl Text {
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        let other = || Self::Other(text.into());
+        let is_hash = || text.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
+        // Others could not be told from the number that they are equal to: leading zeros, signs.
+        let is_number = || matches!(text.as_bytes(), [b'0'] | [b'1'..=b'9', ..]);
         let packed = match text.len() {
-            36 => {
-                let digits: String = text.chars().filter(|it| *it != '-').collect();
-                u128::from_str_radix(&digits, 16).map_or_else(|_| other(), |it| Self::Uuid(it.to_be_bytes()))
-            }
-            16 => u64::from_str_radix(text, 16).map_or_else(|_| other(), |it| Self::Hash(it.to_be_bytes())),
-            _ => text.parse().map_or_else(|_| other(), Self::Number),
+            36 => uuid(text.as_bytes()).map(|it| Self::Uuid(it.to_be_bytes())),
+            16 if is_hash() => u64::from_str_radix(text, 16)
+                .ok()
+                .map(|it| Self::Hash(it.to_be_bytes())),
+            16 => None,
+            _ => text.parse().ok().filter(|_| is_number()).map(Self::Number),
         };
-        // Leading zeros, capitals, dashes elsewhere.
-        if packed.to_string() == text {
-            packed
-        } else {
-            other()
-        }
+        packed.unwrap_or_else(|| Self::Other(text.into()))
     }
 }
 
@@ -53,10 +52,11 @@ impl fmt::Display for Text {
             Self::Number(number) => write!(f, "{number}"),
             Self::Hash(bytes) => write!(f, "{:016x}", u64::from_be_bytes(*bytes)),
             Self::Uuid(bytes) => {
-                let digits = format!("{:032x}", u128::from_be_bytes(*bytes));
-                let parts =
-                    [0..8, 8..12, 12..16, 16..20, 20..32].map(|it| digits.get(it).unwrap_or_default());
-                f.write_str(&parts.join("-"))
+                let all = u128::from_be_bytes(*bytes);
+                let part = |low: u32, digits: u32| (all >> low) & ((1 << (4 * digits)) - 1);
+                let (first, second, third) = (part(96, 8), part(80, 4), part(64, 4));
+                let (fourth, last) = (part(48, 4), part(0, 12));
+                write!(f, "{first:08x}-{second:04x}-{third:04x}-{fourth:04x}-{last:012x}")
             }
             Self::Other(text) => f.write_str(text),
         }
