@@ -6,10 +6,12 @@
 //!
 //! ```text
 //! head:    marks · UID of the claim (16) · team (length, bytes)
-//! record:  shape · marks · UID (16) · version (LEB128) · applied (8) · UID of the controller (16) · particular (length, bytes)
+//! record:  shape · marks · UID (16) · version (LEB128) · applied (8) · UID of the controller (16)
+//!          · particular (length, bytes)
 //! ```
 //!
-//! What the marks do not announce is not there. Nothing here can fail to be read, since nobody else writes it; if it did,
+//! What the marks do not announce is not there. A shape is a number of [`Shapes`]; with the claim's name it tells the
+//! object's name and its controller's. Nothing here can fail to be read, since nobody else writes it; if it did,
 //! an object would be missing, and a pass asks for those by name.
 
 mod record;

@@ -52,14 +52,11 @@ impl fmt::Display for Text {
             Self::Number(number) => write!(f, "{number}"),
             Self::Hash(bytes) => write!(f, "{:016x}", u64::from_be_bytes(*bytes)),
             Self::Uuid(bytes) => {
-                let digits = u128::from_be_bytes(*bytes);
-                let part = |shift: u32, mask: u128| digits >> shift & mask;
-                let (first, second, third) = (digits >> 96, part(80, 0xFFFF), part(64, 0xFFFF));
-                let (fourth, fifth) = (part(48, 0xFFFF), part(0, 0xFFFF_FFFF_FFFF));
-                write!(
-                    f,
-                    "{first:08x}-{second:04x}-{third:04x}-{fourth:04x}-{fifth:012x}"
-                )
+                let all = u128::from_be_bytes(*bytes);
+                let part = |low: u32, digits: u32| (all >> low) & ((1 << (4 * digits)) - 1);
+                let (first, second, third) = (part(96, 8), part(80, 4), part(64, 4));
+                let (fourth, last) = (part(48, 4), part(0, 12));
+                write!(f, "{first:08x}-{second:04x}-{third:04x}-{fourth:04x}-{last:012x}")
             }
             Self::Other(text) => f.write_str(text),
         }
