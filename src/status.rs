@@ -154,7 +154,7 @@ pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'
         conditions: conditions(moment, &verdicts),
         members: vec![member(claim, observed)],
         initialized_at: recorded(claim, observed).or_else(|| moment.before?.initialized_at.clone()),
-        ..outline(claim, observed, moment)
+        ..outline(claim, observed, plan, moment)
     }
 }
 
@@ -240,14 +240,21 @@ fn ready(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) ->
         .unwrap_or(verdict)
 }
 
-/// What a status says from the first pass on.
-fn outline(claim: &Claim, observed: &Observed, moment: Moment<'_>) -> DatabaseClaimStatus {
+/// Whether the claim has once got past everything that can stand in its way, and so has made, or taken over, what it
+/// stands for. Before that, volume and Secrets of its name are what a former claim has left.
+pub fn has_taken_over(status: &DatabaseClaimStatus) -> bool {
+    status.binding.is_some()
+}
+
+/// What a status says from the first pass on. Secret and address are named once they are the claim's.
+fn outline(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> DatabaseClaimStatus {
+    let is_its_own = !plan.held_up || moment.before.is_some_and(has_taken_over);
     DatabaseClaimStatus {
         observed_generation: Some(moment.generation),
-        binding: Some(Binding {
+        binding: is_its_own.then(|| Binding {
             name: claim.id.app_secret(),
         }),
-        endpoints: Some(Endpoints {
+        endpoints: is_its_own.then(|| Endpoints {
             read_write: format!("{}:{}", claim.id.host(), Engine::from(claim.engine).port()),
         }),
         resolved: Some(resolved(claim, observed)),
@@ -379,7 +386,7 @@ fn starting(
             .resolved
             .filter(|_| before.observed_generation == Some(moment.generation))
             .or_else(|| Some(resolved(claim, observed))),
-        ..outline(claim, observed, moment)
+        ..outline(claim, observed, plan, moment)
     }
 }
 

@@ -12,7 +12,7 @@ use super::seen::Seen;
 use super::{Context, news, renewal};
 use crate::api::key;
 use crate::api::protocol::Initialized;
-use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus};
+use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus, DeletionPolicy};
 use crate::apply::{self, Target, Written};
 use crate::claim::{Claim, ClaimId};
 use crate::controller::memory::{DOUBT, RESYNC};
@@ -65,7 +65,7 @@ async fn wave(claim: &mut DatabaseClaim, context: &Context) -> Result<Again, Err
     };
     let resolved = validate(&id, &claim.spec, &references(claim, &id, &observed));
     let mut plan = debug_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
-        (_, true) => plan::teardown(&id, claim.spec.deletion_policy, seen.has_finalizer(), &observed),
+        (_, true) => teardown(&id, claim.spec.deletion_policy, &seen, &observed),
         (Ok(resolved), false) => serve(resolved, &observed, &seen, context),
         (Err(_), false) => plan::unserved(claim.spec.deletion_policy, seen.has_finalizer(), &observed),
     });
@@ -246,6 +246,11 @@ fn serve(claim: &Claim, observed: &Observed, seen: &Seen, context: &Context) -> 
     let open = credentials.is_some_and(|it| it.previous_is_open());
     plan.again |= (renewed && writes(Slot::AdminSecret)) || (open && writes(Slot::AppSecret));
     plan
+}
+
+fn teardown(id: &ClaimId, policy: DeletionPolicy, seen: &Seen, observed: &Observed) -> Plan {
+    let taken_over = seen.status.as_ref().is_some_and(status::has_taken_over);
+    plan::teardown(id, policy, seen.has_finalizer(), taken_over, observed)
 }
 
 /// What is known of the volume: its record, else what the agent that runs on it says.

@@ -12,13 +12,20 @@ use super::{Allowance, Plan, Step};
 ///
 /// Under `Retain` the volume and the Secrets have no owner, so there is nothing to do but let go. Under
 /// `Delete`, first the workload is told to stop, then volume and Secrets are deleted, and the claim goes when
-/// all these deletes have been accepted.
-pub fn teardown(id: &ClaimId, policy: DeletionPolicy, has_finalizer: bool, observed: &Observed) -> Plan {
+/// all these deletes have been accepted. A claim that has not `taken_over` what there is, because it was refused
+/// or blocked, has no say in it: that is what a former claim of its name has left.
+pub fn teardown(
+    id: &ClaimId,
+    policy: DeletionPolicy,
+    has_finalizer: bool,
+    taken_over: bool,
+    observed: &Observed,
+) -> Plan {
     let mut plan = Plan::default();
     if !has_finalizer {
         return plan;
     }
-    if policy == DeletionPolicy::Retain {
+    if policy == DeletionPolicy::Retain || !taken_over {
         plan.steps.push(Step::Finalizer { present: false });
         return plan;
     }

@@ -65,6 +65,19 @@ impl Served {
         self.scene.delete::<DatabaseClaim>("orders", mode).await;
     }
 
+    async fn is_refused(&self) {
+        let claims: Api<DatabaseClaim> = self.scene.api();
+        let refused = until("the refusal", async || {
+            let claim = claims.get("orders").await.map_err(|error| error.to_string())?;
+            let conditions = claim.status.unwrap_or_default().conditions;
+            let refused = conditions
+                .iter()
+                .any(|it| it.type_ == "Accepted" && it.status == "False");
+            refused.then_some(()).ok_or_else(|| format!("{conditions:#?}"))
+        });
+        refused.await.unwrap();
+    }
+
     async fn claim_ends(&self) {
         let started = Instant::now();
         let claims: Api<DatabaseClaim> = self.scene.api();
@@ -240,18 +253,26 @@ pub async fn a_claim_whose_spec_is_refused_ends(suite: &Suite) {
             .scene
             .merge::<PersistentVolumeClaim>("orders-db-1", edit)
             .await;
-        let claims: Api<DatabaseClaim> = served.scene.api();
-        let refused = until("the refusal", async || {
-            let claim = claims.get("orders").await.map_err(|error| error.to_string())?;
-            let conditions = claim.status.unwrap_or_default().conditions;
-            let refused = conditions
-                .iter()
-                .any(|it| it.type_ == "Accepted" && it.status == "False");
-            refused.then_some(()).ok_or_else(|| format!("{conditions:#?}"))
-        });
-        refused.await.unwrap();
+        served.is_refused().await;
         served.delete(Background).await;
         served.ends().await;
+    }
+}
+
+/// What a claim was refused is not its own, whatever its policy: it is what a former claim has left.
+pub async fn a_claim_that_was_refused_leaves_what_a_former_one_has_left(suite: &Suite) {
+    for case in RETAINED {
+        let served = Served::new(suite, case).await;
+        served.delete(Background).await;
+        served.claim_ends().await;
+        let other = json!({"engine": case.0, "deletionPolicy": "Delete", "username": "bob"});
+        served.scene.create(other).await;
+        served.is_refused().await;
+        served.delete(Background).await;
+        served.claim_ends().await;
+        served.data_stays().await;
+        served.again().await;
+        served.data_stays().await;
     }
 }
 

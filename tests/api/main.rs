@@ -79,7 +79,7 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
             })),*]
         };
     }
-    let mut trials = tests![
+    let named = tests![
         schema::wrong_claims_are_refused_with_words_that_help,
         schema::names_that_do_not_fit_are_refused,
         schema::unknown_fields_are_refused_under_strict_validation,
@@ -106,6 +106,7 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         deletion::a_retained_volume_without_its_secrets_is_served_with_a_new_password,
         deletion::a_volume_that_is_deleted_is_named_and_not_made_anew,
         deletion::a_claim_whose_spec_is_refused_ends,
+        deletion::a_claim_that_was_refused_leaves_what_a_former_one_has_left,
         deletion::a_paused_claim_ends,
         deletion::a_claim_that_was_deleted_while_no_operator_ran_ends,
         deletion::of_two_policies_the_safer_one_wins_when_it_changes_after_the_deletion,
@@ -130,8 +131,7 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         resize::a_full_quota_stops_nothing_but_the_larger_size,
         rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
     ];
-    trials.extend(line_trials(bench));
-    trials
+    named.into_iter().chain(line_trials(bench)).collect()
 }
 
 fn line_trials(bench: Option<&Bench>) -> impl Iterator<Item = Trial> {

@@ -121,6 +121,7 @@ fn nothing_is_deleted_but_at_the_deletion_of_a_claim_whose_policy_is_delete(
         } => {
             cluster.deleting
                 && cluster.has_finalizer
+                && cluster.taken_over
                 && cluster.spec.deletion_policy == DeletionPolicy::Delete
         }
         _ => true,
@@ -336,7 +337,9 @@ fn a_claim_that_goes_is_paused_refused_or_gone_gets_nothing(cluster: &Cluster, p
 }
 
 fn a_claim_is_let_go_only_when_all_of_its_data_is(cluster: &Cluster, pass: &Pass) -> bool {
-    let delete = cluster.deleting && cluster.spec.deletion_policy == DeletionPolicy::Delete;
+    // What it has not taken over is not its data.
+    let delete =
+        cluster.deleting && cluster.taken_over && cluster.spec.deletion_policy == DeletionPolicy::Delete;
     if !delete || !pass.plan.steps.contains(&Step::Finalizer { present: false }) {
         return true;
     }

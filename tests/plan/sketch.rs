@@ -322,6 +322,7 @@ impl Around {
         cluster.spec.storage = self.storage.map(str::to_owned);
         cluster.deleting = self.deleting;
         cluster.has_finalizer = self.has_finalizer;
+        cluster.taken_over = self.said_initialized;
         cluster.claim_gone = self.claim_gone;
         cluster.said_initialized = self.said_initialized;
         cluster.random = self.random;

@@ -128,6 +128,27 @@ fn what_is_not_ours_or_goes_already_is_not_deleted() {
 }
 
 #[test]
+fn what_a_former_claim_has_left_is_kept_where_this_one_was_refused_it() {
+    let refusals: [fn(&mut Cluster); 3] = [
+        |cluster| cluster.spec.username = "bob".to_owned(),
+        |cluster| cluster.spec.storage_class_name = Some("another".to_owned()),
+        |cluster| cluster.spec.paused = true,
+    ];
+    for refuse in refusals {
+        let mut cluster = Cluster::ready();
+        cluster.recreate();
+        cluster.collect_former();
+        cluster.spec.deletion_policy = DeletionPolicy::Delete;
+        refuse(&mut cluster);
+        let pass = cluster.pass();
+        cluster.carry_out(&pass.plan);
+        assert!(cluster.has_finalizer && !cluster.taken_over, "{}", pass.text());
+        cluster.deleting = true;
+        assert_eq!(cluster.pass().text(), "finalizer false");
+    }
+}
+
+#[test]
 fn nothing_is_created_or_healed_for_a_claim_that_goes() {
     for policy in [DeletionPolicy::Retain, DeletionPolicy::Delete] {
         let mut cluster = deleted(policy);

@@ -4,6 +4,7 @@ use dbclaim::api::protocol::{Applied, Initialized, MemberPhase};
 use dbclaim::api::v1::{DatabaseClaimStatus, Phase};
 use dbclaim::plan::observed::Ownership;
 use dbclaim::render::Slot;
+use dbclaim::status;
 
 use crate::cluster::Cluster;
 use crate::states::{say, started, trouble};
@@ -132,4 +133,25 @@ fn a_container_that_is_tried_again_and_again_is_one_status() {
         });
         assert_eq!(first, second);
     }
+}
+
+/// What is deleted with a claim is decided by this.
+#[test]
+fn a_claim_has_taken_over_nothing_until_nothing_stands_in_its_way_and_everything_from_then_on() {
+    let hold_up: [fn(&mut Cluster); 4] = [
+        |cluster| cluster.foreign(Slot::Service),
+        |cluster| cluster.spec.paused = true,
+        |cluster| cluster.spec.username = "bob".to_owned(),
+        |cluster| cluster.spec.storage_class_name = Some("another".to_owned()),
+    ];
+    for hold_up in hold_up {
+        let mut cluster = Cluster::ready();
+        hold_up(&mut cluster);
+        let status = status_of(&cluster, None, at(0));
+        assert!(!status::has_taken_over(&status), "{status:#?}");
+        let served = status_of(&Cluster::ready(), Some(&status), at(1));
+        assert!(status::has_taken_over(&served));
+        assert!(status::has_taken_over(&status_of(&cluster, Some(&served), at(2))));
+    }
+    assert!(status::has_taken_over(&status_of(&Cluster::new(), None, at(0))));
 }

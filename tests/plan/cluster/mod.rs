@@ -53,6 +53,8 @@ pub struct Cluster {
     /// Whether the claim's status says that data was created.
     pub said_initialized: bool,
     pub has_finalizer: bool,
+    /// Whether the claim's status says that what there is has become its own.
+    pub taken_over: bool,
     /// Whether the claim has a deletionTimestamp.
     pub deleting: bool,
     /// Whether a quorum read finds the claim gone.
@@ -167,6 +169,7 @@ impl Cluster {
             rotation: None,
             now: Timestamp::UNIX_EPOCH,
             said_initialized: false,
+            taken_over: false,
             has_finalizer: false,
             deleting: false,
             claim_gone: false,
@@ -229,7 +232,7 @@ impl Cluster {
         };
         let resolved = validate(&self.id, &self.spec, &references);
         let plan = match (&resolved, self.deleting) {
-            (_, true) => plan::teardown(&self.id, self.spec.deletion_policy, self.has_finalizer, &observed),
+            (_, true) => self.teardown(&observed),
             (Ok(claim), false) => plan::plan(Input {
                 claim,
                 desired: &self.desired(claim, &observed),
@@ -245,6 +248,11 @@ impl Cluster {
             resolved,
             plan,
         }
+    }
+
+    fn teardown(&self, observed: &Observed) -> Plan {
+        let policy = self.spec.deletion_policy;
+        plan::teardown(&self.id, policy, self.has_finalizer, self.taken_over, observed)
     }
 
     /// What a pass sees.

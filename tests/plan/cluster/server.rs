@@ -17,6 +17,9 @@ impl Cluster {
     /// Carries out a plan; panics at what the API server would refuse.
     pub fn carry_out(&mut self, plan: &Plan) {
         self.trusted.extend(plan.trusted.iter().copied());
+        // The finalizer alone comes to refused claims as well.
+        let makes = |step: &Step| !matches!(step, Step::Finalizer { .. });
+        self.taken_over |= !self.deleting && plan.steps.iter().any(makes);
         for step in &plan.steps {
             match step {
                 Step::Create(object) => self.create(object),

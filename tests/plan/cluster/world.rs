@@ -236,6 +236,7 @@ impl Cluster {
         }
         self.said_initialized = false;
         self.has_finalizer = false;
+        self.taken_over = false;
         self.deleting = false;
     }
 
