@@ -175,7 +175,7 @@ const MYSQL: Facts = Facts {
     roomy: "medium",
     bulk: [
         "CREATE TABLE IF NOT EXISTS large (row_ LONGTEXT)",
-        "INSERT INTO large SELECT REPEAT(MD5(RAND()), 30000)",
+        "INSERT INTO large SELECT REPEAT('dbclaim ', 120000)",
     ],
     full: "full",
     jdbc_option: "sslMode=REQUIRED",
