@@ -166,7 +166,7 @@ impl Context {
 
     /// Whether more claims wait than can be worked on side by side.
     fn is_busy(&self) -> bool {
-        self.metrics.waiting() > self.concurrency.into()
+        queue::is_crowded(self.metrics.waiting(), self.concurrency.into())
     }
 
     /// The operator's metrics in the Prometheus text format.

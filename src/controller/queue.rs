@@ -16,6 +16,11 @@ const MOMENT: Duration = Duration::from_millis(100);
 /// on; but nobody waits for longer than this.
 const LONG_MOMENT: Duration = Duration::from_secs(10);
 
+/// Whether more claims wait than can be looked at side by side.
+pub(super) fn is_crowded(waiting: usize, concurrency: usize) -> bool {
+    waiting > concurrency
+}
+
 /// Why a claim is to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Named {
@@ -107,7 +112,7 @@ impl Turns {
 
     /// For how long changes are gathered now.
     fn moment(&self) -> Duration {
-        if self.waiting > self.concurrency {
+        if is_crowded(self.waiting, self.concurrency) {
             LONG_MOMENT
         } else {
             MOMENT
@@ -348,6 +353,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         /// Whatever happens, whoever is named is looked at after that, never twice at a time, and nothing is left over.
         #[test]
         fn everyone_has_a_turn(story in proptest::collection::vec(happens(), 0..60)) {
