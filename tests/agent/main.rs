@@ -4,6 +4,7 @@
 //! them: PostgreSQL is this machine's, MySQL that of the image that the node tests use. Where one is missing, its
 //! tests are skipped with the reason; with `CI` set that fails.
 
+#![allow(unreachable_pub, reason = "modules of one program")]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,6 +18,8 @@ mod client;
 mod config;
 mod crash;
 mod credentials;
+#[path = "../harness/durations.rs"]
+mod durations;
 mod engines;
 mod guard;
 mod member;
@@ -29,6 +32,7 @@ mod volume;
 
 use std::process::ExitCode;
 
+use durations::Durations;
 use engines::{Engine, Prerequisites};
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -41,10 +45,11 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They wait more than they compute.
     arguments.test_threads = arguments.test_threads.or(Some(6));
+    let durations = Durations::default();
     let mut trials: Vec<Trial> = [guard::TESTS, pure::TESTS]
         .concat()
         .into_iter()
-        .map(pure)
+        .map(|test| pure(test, &durations))
         .collect();
     let mut missing = false;
     for engine in Engine::ALL {
@@ -61,13 +66,20 @@ fn main() -> ExitCode {
             missing = true;
         }
         for (name, test) in tests(engine) {
-            trials.push(real(format!("{engine}::{name}"), test, &prerequisites));
+            trials.push(real(
+                format!("{engine}::{name}"),
+                test,
+                &prerequisites,
+                &durations,
+            ));
         }
     }
     if missing && std::env::var_os("CI").is_some() {
         return ExitCode::FAILURE;
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    durations.print();
+    conclusion.exit_code()
 }
 
 /// What every engine must do, and what only this one can.
@@ -89,17 +101,25 @@ fn tests(engine: &str) -> Vec<(&'static str, Real)> {
     [all, own].concat().concat()
 }
 
-fn pure((name, test): (&'static str, Pure)) -> Trial {
+fn pure((name, test): (&'static str, Pure), durations: &Durations) -> Trial {
+    let durations = durations.clone();
     Trial::test(name, move || {
+        let _timer = durations.start(name);
         test();
         Ok(())
     })
 }
 
-fn real(name: String, test: Real, prerequisites: &Result<Prerequisites, String>) -> Trial {
+fn real(
+    name: String,
+    test: Real,
+    prerequisites: &Result<Prerequisites, String>,
+    durations: &Durations,
+) -> Trial {
     let ignored = prerequisites.is_err();
-    let prerequisites = prerequisites.clone();
+    let (prerequisites, durations, timed) = (prerequisites.clone(), durations.clone(), name.clone());
     let trial = Trial::test(name, move || {
+        let _timer = durations.start(&timed);
         test(&prerequisites.map_err(Failed::from)?);
         Ok(())
     });

@@ -11,6 +11,8 @@
 mod cluster;
 mod crowd;
 mod deletion;
+#[path = "../harness/durations.rs"]
+mod durations;
 mod exposition;
 mod faults;
 mod grants;
@@ -35,6 +37,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cluster::Suite;
+use durations::Durations;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(4);
     let runtime = Arc::new(tokio::runtime::Runtime::new().expect("a runtime"));
     if arguments.list {
-        return libtest_mimic::run(&arguments, trials(None)).exit_code();
+        return libtest_mimic::run(&arguments, trials(None, &Durations::default())).exit_code();
     }
     let done = runtime.block_on(devcluster::with_interrupt(run(&runtime, arguments)));
     match done {
@@ -61,8 +64,10 @@ fn main() -> ExitCode {
 
 async fn run(runtime: &Arc<tokio::runtime::Runtime>, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let suite = Arc::new(Suite::start().await?);
-    let trials = trials(Some(&(runtime.clone(), suite.clone())));
+    let durations = Durations::default();
+    let trials = trials(Some(&(runtime.clone(), suite.clone())), &durations);
     let conclusion = tokio::task::spawn_blocking(move || libtest_mimic::run(&arguments, trials)).await?;
+    durations.print();
     if let Some(suite) = Arc::into_inner(suite) {
         suite.stop().await?;
     }
@@ -71,10 +76,10 @@ async fn run(runtime: &Arc<tokio::runtime::Runtime>, arguments: Arguments) -> an
 
 type Bench = (Arc<tokio::runtime::Runtime>, Arc<Suite>);
 
-fn trials(bench: Option<&Bench>) -> Vec<Trial> {
+fn trials(bench: Option<&Bench>, durations: &Durations) -> Vec<Trial> {
     macro_rules! tests {
         ($($module:ident :: $test:ident),* $(,)?) => {
-            vec![$(trial(concat!(stringify!($module), "::", stringify!($test)), bench.cloned(), |suite| {
+            vec![$(trial(concat!(stringify!($module), "::", stringify!($test)), bench.cloned(), durations, |suite| {
                 Box::pin(async move { $module::$test(&suite).await })
             })),*]
         };
@@ -131,13 +136,13 @@ fn trials(bench: Option<&Bench>) -> Vec<Trial> {
         resize::a_full_quota_stops_nothing_but_the_larger_size,
         rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
     ];
-    named.into_iter().chain(line_trials(bench)).collect()
+    named.into_iter().chain(line_trials(bench, durations)).collect()
 }
 
-fn line_trials(bench: Option<&Bench>) -> impl Iterator<Item = Trial> {
+fn line_trials(bench: Option<&Bench>, durations: &Durations) -> impl Iterator<Item = Trial> {
     scenarios::ALL.iter().map(move |scenario| {
         let name = format!("line::every_fault_at_every_write::{}", scenario.name);
-        trial(&name, bench.cloned(), move |suite| {
+        trial(&name, bench.cloned(), durations, move |suite| {
             Box::pin(async move { line::every_fault_at_every_write(&suite, scenario).await })
         })
     })
@@ -148,12 +153,15 @@ type Future = futures::future::LocalBoxFuture<'static, ()>;
 fn trial(
     name: &str,
     bench: Option<Bench>,
+    durations: &Durations,
     test: impl FnOnce(Arc<Suite>) -> Future + Send + 'static,
 ) -> Trial {
+    let (durations, timed) = (durations.clone(), name.to_owned());
     Trial::test(name, move || {
         let Some((runtime, suite)) = bench else {
             return Ok(());
         };
+        let _timer = durations.start(&timed);
         runtime.block_on(test(suite));
         Ok(())
     })
