@@ -131,6 +131,8 @@ fn kubelet(node: &Node) -> serde_json::Value {
         "resolvConf": folder.join("resolv.conf"),
         "configMapAndSecretChangeDetectionStrategy": "Watch",
         "serializeImagePulls": false,
+        // Somebody waits for a container that is restarted; the usual ten seconds to five minutes spare a busy node.
+        "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
         // All nodes share the machine's disk and memory, which the machine's owner looks after.
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
