@@ -20,6 +20,10 @@ deny:
 test:
     cargo test --workspace
 
+# What takes too long for every change: every scenario on every engine, ten rotations, walks of 500 changes.
+nightly:
+    DBCLAIM_WALK_TRANSITIONS=500 cargo test --workspace --tests --no-fail-fast -- --include-ignored
+
 # Generate the CRDs, for people and for the chart.
 crds:
     cargo run --quiet -- crd > crds/databaseclaims.platform.acme.com.yaml

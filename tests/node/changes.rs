@@ -11,15 +11,14 @@ use serde_json::{Value, json};
 use crate::admission::Policy;
 use crate::audit;
 use crate::engines::{Engine, Facts, Parameter};
+use crate::schedule::Need;
 use crate::world::{Scene, eventually};
 
 const POD: &str = "orders-db-1-0";
 
 /// A claim that serves and holds a row; returns the UID of its Pod.
 async fn serving(scene: &Scene) -> String {
-    scene.apply("orders", json!({})).await;
-    scene.ready("orders").await;
-    scene.write("orders", "kept").await;
+    scene.serving().await;
     uid(scene).await
 }
 
@@ -91,7 +90,7 @@ async fn labelled(scene: &Scene, team: &str) {
 /// More memory reaches the Pod and the engine's settings: while the engine runs where that is possible, and with one
 /// clean restart where not. Less memory is one clean restart.
 pub async fn another_size_is_in_force_without_a_restart_where_that_is_possible(scene: Scene) {
-    let _room = scene.world.room.lock().await;
+    scene.uses(Need::SpareNode);
     let Facts {
         memory,
         grows_live,
@@ -150,7 +149,7 @@ pub async fn another_size_is_in_force_without_a_restart_where_that_is_possible(s
 
 /// Where the cluster does not resize Pods, a larger size is one clean restart, as for an engine that needs one.
 pub async fn a_pod_that_is_not_resized_is_replaced(scene: Scene) {
-    let _room = scene.world.room.lock().await;
+    scene.uses(Need::SpareNode);
     let before = serving(&scene).await;
     let refuses = json!({
         "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"],

@@ -133,7 +133,7 @@ pub async fn with_the_operator_killed_half_way(scene: Scene) {
     served(&scene, &claim, &[]).await;
     let claims = scene.api::<DatabaseClaim>();
     claims.delete("orders", &DeleteParams::default()).await.unwrap();
-    scene.world.kill_operator().await;
+    scene.kill_operator().await;
     scene.gone::<DatabaseClaim>("orders").await;
     nothing_left(&scene).await;
 }

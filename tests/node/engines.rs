@@ -14,7 +14,7 @@ use tokio_postgres::config::SslMode;
 use crate::binding::Binding;
 
 /// An engine.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     Postgres,
     Mysql,

@@ -15,9 +15,8 @@ const POD: &str = "orders-db-1-0";
 
 /// A power cut: kubelet, containerd and all containers of the node are gone at once. Then it boots again.
 pub async fn a_node_that_lost_power_serves_every_acknowledged_row_again(scene: Scene) {
-    let world = scene.world.clone();
-    let node = world.spare_node().await;
-    let before = scene.ready_on(&node).await;
+    let node = scene.spare_node();
+    let before = scene.ready_on(node).await;
     let writer = Writer::begin(&scene, "orders").await;
     node.crash().await.unwrap();
     assert!(
@@ -33,13 +32,12 @@ pub async fn a_node_that_lost_power_serves_every_acknowledged_row_again(scene: S
 
 /// The kubelet is killed and another one started: the database and its sessions do not notice.
 pub async fn a_restarted_kubelet_disturbs_no_session(scene: Scene) {
-    let world = scene.world.clone();
-    let node = world.spare_node().await;
-    let before = scene.ready_on(&node).await;
+    let node = scene.spare_node();
+    let before = scene.ready_on(node).await;
     let writer = Writer::begin(&scene, "orders").await;
     node.restart_kubelet().await.unwrap();
     let restarted = Timestamp::now();
-    let leases: Api<Lease> = Api::namespaced(world.client.clone(), "kube-node-lease");
+    let leases: Api<Lease> = Api::namespaced(scene.world.client.clone(), "kube-node-lease");
     eventually("a sign of life of the new kubelet", || async {
         let lease = leases.get(node.name()).await.map_err(|error| error.to_string())?;
         let renewed = lease.spec.and_then(|it| it.renew_time).map(|it| it.0);

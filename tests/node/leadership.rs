@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::audit::{self, Request};
+use crate::schedule::Need;
 use crate::world::{OPERATOR_NAMESPACE, Scene, World, eventually};
 
 /// From a SIGKILL of the leader until another one leads.
@@ -19,7 +20,7 @@ const HANDOVER: Duration = Duration::from_secs(5);
 /// The node goes on, the process does not: nobody says that the leader is gone.
 pub async fn a_killed_leader_is_succeeded_and_the_claim_becomes_ready(scene: Scene) {
     let world = scene.world.clone();
-    let _alone = world.operator.write().await;
+    scene.uses(Need::Operator);
     let first = led(&world).await;
     let process = World::operator_process(&first).expect("the leader's process");
     let lease = world.leases().get("dbclaim").await.unwrap();
@@ -47,7 +48,7 @@ pub async fn a_killed_leader_is_succeeded_and_the_claim_becomes_ready(scene: Sce
 /// As in a rollout or a drain.
 pub async fn a_terminated_leader_hands_over_and_ends_well(scene: Scene) {
     let world = scene.world.clone();
-    let _alone = world.operator.write().await;
+    scene.uses(Need::Operator);
     let first = led(&world).await;
     let from = audit::end(&world);
     let process = World::operator_process(&first).expect("the leader's process");
@@ -92,7 +93,7 @@ pub async fn a_terminated_leader_hands_over_and_ends_well(scene: Scene) {
 /// SIGSTOP in the middle of its work, past its lease, and SIGCONT when another one has done that work.
 pub async fn a_paused_leader_writes_nothing_when_it_wakes(scene: Scene) {
     let world = scene.world.clone();
-    let _alone = world.operator.write().await;
+    scene.uses(Need::Operator);
     let first = led(&world).await;
     let (name, process) = (first.name_any(), World::operator_process(&first).unwrap());
     let from = audit::end(&world);

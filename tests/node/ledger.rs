@@ -36,10 +36,13 @@ impl Writer {
     /// Begins to write to a claim that is Ready, and returns when rows have been acknowledged.
     pub async fn begin(scene: &Scene, claim: &str) -> Self {
         let client = scene.connect(claim).await;
-        client
-            .run("CREATE TABLE promised (number bigint PRIMARY KEY)")
-            .await
-            .unwrap();
+        // A scenario before this one may have left its own.
+        for statement in [
+            "DROP TABLE IF EXISTS promised",
+            "CREATE TABLE promised (number bigint PRIMARY KEY)",
+        ] {
+            client.run(statement).await.unwrap();
+        }
         let (binding, address) = scene.binding(claim).await;
         let book = Arc::default();
         let task = tokio::spawn(write(scene.engine, binding, address, Arc::clone(&book)));

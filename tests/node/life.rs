@@ -20,15 +20,13 @@ const POD: &str = "orders-db-1-0";
 
 /// A clean stop and a clean start.
 pub async fn a_deleted_pod_comes_back_with_every_row(scene: Scene) {
-    scene.apply("orders", json!({})).await;
-    scene.ready("orders").await;
-    scene.write("orders", "before").await;
+    scene.serving().await;
     let pods = scene.api::<Pod>();
     let before = pods.get(POD).await.unwrap().uid().unwrap();
     pods.delete(POD, &DeleteParams::default()).await.unwrap();
     scene.new_pod(POD, &before).await;
     scene.ready("orders").await;
-    assert_eq!(scene.rows("orders").await, ["before"]);
+    assert_eq!(scene.rows("orders").await, ["kept"]);
     let of_the_database = LogParams {
         container: Some("database".into()),
         ..Default::default()
@@ -44,9 +42,7 @@ pub async fn a_deleted_pod_comes_back_with_every_row(scene: Scene) {
 
 /// The agent is not the database: sessions go on.
 pub async fn a_killed_agent_leaves_the_database_running(scene: Scene) {
-    scene.apply("orders", json!({})).await;
-    scene.ready("orders").await;
-    scene.write("orders", "before").await;
+    scene.serving().await;
     let session = scene.connect("orders").await;
     let pod = scene.api::<Pod>().get(POD).await.unwrap().uid().unwrap();
     let agent = |pod: &str| {
@@ -70,15 +66,17 @@ pub async fn a_killed_agent_leaves_the_database_running(scene: Scene) {
         .await
         .expect("the session goes on");
     scene.ready("orders").await;
-    assert_eq!(scene.rows("orders").await, ["before", "during"]);
+    assert_eq!(scene.rows("orders").await, ["during", "kept"]);
     assert_eq!(scene.api::<Pod>().get(POD).await.unwrap().uid().unwrap(), pod);
+    session
+        .run("DELETE FROM kept WHERE entry = 'during'")
+        .await
+        .unwrap();
 }
 
 /// PID 1 killed: everything in the container dies at once, as in an out-of-memory kill or a power cut.
 pub async fn a_killed_container_recovers_every_row(scene: Scene) {
-    scene.apply("orders", json!({})).await;
-    scene.ready("orders").await;
-    scene.write("orders", "before").await;
+    scene.serving().await;
     let pod = scene.api::<Pod>().get(POD).await.unwrap().uid().unwrap();
     let fencer = processes::of_pod(&pod)
         .into_iter()
@@ -100,7 +98,7 @@ pub async fn a_killed_container_recovers_every_row(scene: Scene) {
     })
     .await;
     scene.ready("orders").await;
-    assert_eq!(scene.rows("orders").await, ["before"]);
+    assert_eq!(scene.rows("orders").await, ["kept"]);
 }
 
 /// Whenever something new has appeared, the operator is killed.
@@ -126,7 +124,7 @@ pub async fn an_operator_killed_again_and_again_ends_in_the_same_claim(scene: Sc
         })
         .await;
         seen = names;
-        scene.world.kill_operator().await;
+        scene.kill_operator().await;
     }
     scene.ready("orders").await;
     scene.write("orders", "after").await;
@@ -166,9 +164,7 @@ pub async fn objects(scene: &Scene, claim: &str) -> BTreeSet<String> {
 
 /// Everything that is deleted by hand comes back; the data is untouched.
 pub async fn children_deleted_by_hand_come_back(scene: Scene) {
-    scene.apply("orders", json!({})).await;
-    scene.ready("orders").await;
-    scene.write("orders", "before").await;
+    scene.serving().await;
     macro_rules! delete {
         ($($kind:ty: $name:expr),* $(,)?) => {$(
             let api = scene.api::<$kind>();
@@ -204,14 +200,12 @@ pub async fn children_deleted_by_hand_come_back(scene: Scene) {
     })
     .await;
     scene.ready("orders").await;
-    assert_eq!(scene.rows("orders").await, ["before"]);
+    assert_eq!(scene.rows("orders").await, ["kept"]);
 }
 
 /// Labels of the volume are set back, also those by which it is found; what others have added stays.
 pub async fn labels_of_the_volume_edited_by_hand_come_back(scene: Scene) {
-    scene.apply("orders", json!({})).await;
-    scene.ready("orders").await;
-    scene.write("orders", "before").await;
+    scene.serving().await;
     let volumes = scene.api::<PersistentVolumeClaim>();
     let before = volumes.get("orders-db-1").await.unwrap();
     let ours = before.labels().clone();
@@ -242,13 +236,12 @@ pub async fn labels_of_the_volume_edited_by_hand_come_back(scene: Scene) {
         }
     }
     scene.ready("orders").await;
-    assert_eq!(scene.rows("orders").await, ["before"]);
+    assert_eq!(scene.rows("orders").await, ["kept"]);
 }
 
 /// What the agent said is lost, and it says it again.
 pub async fn a_deleted_report_is_written_again_without_a_restart(scene: Scene) {
-    scene.apply("orders", json!({})).await;
-    scene.ready("orders").await;
+    scene.serving().await;
     let pod = scene.api::<Pod>().get(POD).await.unwrap().uid();
     let reports = scene.api::<ConfigMap>();
     let before = reports.get("orders-db-1-report").await.unwrap();
@@ -278,8 +271,7 @@ pub async fn a_deleted_report_is_written_again_without_a_restart(scene: Scene) {
 
 /// Secrets are not watched; their markers are.
 pub async fn a_deleted_secret_comes_back_with_the_same_password(scene: Scene) {
-    scene.apply("orders", json!({})).await;
-    scene.ready("orders").await;
+    scene.serving().await;
     let secrets = scene.api::<Secret>();
     let before = secrets.get("orders-db-app").await.unwrap();
     secrets
@@ -294,14 +286,12 @@ pub async fn a_deleted_secret_comes_back_with_the_same_password(scene: Scene) {
     })
     .await;
     assert!(after.data == before.data, "the new Secret has other content");
-    scene.write("orders", "after").await;
+    assert_eq!(scene.rows("orders").await, ["kept"]);
 }
 
 /// A new password goes to the database first, and then to the applications.
 pub async fn a_deleted_admin_secret_brings_a_new_password_to_both_sides(scene: Scene) {
-    scene.apply("orders", json!({})).await;
-    scene.ready("orders").await;
-    scene.write("orders", "before").await;
+    scene.serving().await;
     let before = scene
         .binding("orders")
         .await
@@ -330,7 +320,7 @@ pub async fn a_deleted_admin_secret_brings_a_new_password_to_both_sides(scene: S
     })
     .await;
     // Connects with what the Secret says now.
-    assert_eq!(scene.rows("orders").await, ["before"]);
+    assert_eq!(scene.rows("orders").await, ["kept"]);
 }
 
 /// `Retain`: the claim goes, the data and the password stay, and the same claim has them back.

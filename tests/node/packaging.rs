@@ -15,6 +15,7 @@ use tokio::process::Command;
 
 use crate::audit;
 use crate::ledger::Writer;
+use crate::schedule::Need;
 use crate::world::{OPERATOR_NAMESPACE, Scene, World, eventually};
 
 const POD: &str = "orders-db-1-0";
@@ -23,7 +24,7 @@ const CRD: &str = "databaseclaims.platform.acme.com";
 /// A new version of operator and agent, and the way back.
 pub async fn an_upgraded_operator_restarts_no_database(scene: Scene) {
     let world = scene.world.clone();
-    let _alone = world.operator.write().await;
+    scene.uses(Need::Operator);
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
     let before = scene.api::<Pod>().get(POD).await.unwrap();
@@ -58,7 +59,7 @@ pub async fn an_upgraded_operator_restarts_no_database(scene: Scene) {
 /// Claims and their definition stay, databases serve; what has to wait waits, and is done by the next operator.
 pub async fn an_uninstalled_operator_leaves_everything_and_a_new_one_takes_over(scene: Scene) {
     let world = scene.world.clone();
-    let _alone = world.operator.write().await;
+    scene.uses(Need::Operator);
     for (claim, policy) in [("orders", "Retain"), ("bills", "Retain"), ("notes", "Delete")] {
         scene.apply(claim, json!({"deletionPolicy": policy})).await;
         scene.ready(claim).await;

@@ -140,7 +140,7 @@ pub async fn a_restarted_operator_writes_nothing(scene: Scene) {
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
     let from = audit::end(&scene.world);
-    scene.world.kill_operator().await;
+    scene.kill_operator().await;
     // A claim that comes up shows that the new process has taken up all claims.
     scene.apply("bills", json!({})).await;
     scene.ready("bills").await;

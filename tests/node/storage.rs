@@ -13,6 +13,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::engines::Facts;
+use crate::schedule::Need;
 use crate::world::{Scene, eventually};
 
 async fn patch(scene: &Scene, spec: Value) {
@@ -79,7 +80,7 @@ async fn rows_until_refused(scene: &Scene) -> String {
 
 /// Nothing is lost by a volume that is full, and more space is all that it needs.
 pub async fn a_full_volume_is_named_and_heals_when_it_grows(scene: Scene) {
-    let _room = scene.world.room.lock().await;
+    scene.uses(Need::SpareNode);
     let size = scene.engine.facts().roomy;
     let spec = json!({"storageClassName": SIZED_CLASS, "storage": "1Gi", "size": size});
     scene.apply("orders", spec).await;
@@ -174,7 +175,7 @@ pub async fn a_growth_that_fails_is_named_and_heals(scene: Scene) {
 
 /// Two changes at once: the volume grows, and the Pod has the memory, after one restart where it takes one.
 pub async fn storage_and_size_change_together(scene: Scene) {
-    let _room = scene.world.room.lock().await;
+    scene.uses(Need::SpareNode);
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
     scene.write("orders", "kept").await;

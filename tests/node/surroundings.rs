@@ -14,9 +14,8 @@ use crate::world::{HOME_CLASS, Scene, class};
 
 /// The node's cable is pulled: nothing is forced, and with the node everything comes back.
 pub async fn a_lost_node_is_named_and_heals_when_it_returns(scene: Scene) {
-    let world = scene.world.clone();
-    let node = world.spare_node().await;
-    let before = scene.ready_on(&node).await;
+    let node = scene.spare_node();
+    let before = scene.ready_on(node).await;
     let pods = scene.api::<Pod>();
     let writer = Writer::begin(&scene, "orders").await;
     node.disconnect().unwrap();

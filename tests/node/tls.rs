@@ -1,16 +1,25 @@
 //! TLS on the way to the database: who is let in, who is believed, and how certificates change under way.
 
-use devcluster::Progress;
+use std::time::Duration;
+
+use dbclaim::certificate::{self, Keys, fingerprint};
+use dbclaim::claim::ClaimId;
+use dbclaim::issue::{self, Lifetimes};
+use dbclaim::plan::Order;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::world::{Scene, World, eventually};
+use crate::world::{Scene, eventually};
 
 const POD: &str = "orders-db-1-0";
-/// Seconds that certificates live while they are watched being renewed.
-const LIFE: u64 = 90;
+/// Life of a certificate that is renewed soon, in seconds, and how much of it is over. It is renewed after two thirds.
+const SHORT_LIFE: (u64, i64) = (600, 395);
+/// A former authority signs for a sixth of a certificate's life after there is a new one, which says that it began an
+/// hour ago. With this life it is some seconds.
+const LONG_LIFE: (u64, i64) = (6 * 3605, 0);
 
 async fn require(scene: &Scene, required: bool) {
     scene
@@ -31,18 +40,55 @@ async fn report(scene: &Scene) -> Result<Value, String> {
     Ok(report["tls"].clone())
 }
 
-/// Waits until clients get to see another certificate, and a client with the Secret's `ca.crt` accepts it.
-async fn another_certificate(scene: &Scene, before: &str) -> String {
+/// Waits until clients get to see a certificate that is none of these, and a client with the Secret's `ca.crt` accepts
+/// it.
+async fn other_certificate(scene: &Scene, former: &[&str]) -> String {
     let seen = eventually("another certificate", || async {
         let tls = report(scene).await?;
         match tls["certificate"].as_str() {
-            Some(now) if now != before && tls["verified"] == true => Ok(now.to_owned()),
+            Some(now) if !former.contains(&now) && tls["verified"] == true => Ok(now.to_owned()),
             _ => Err(tls.to_string()),
         }
     })
     .await;
     scene.connect("orders").await;
     seen
+}
+
+/// Puts a certificate that the claim's own authority has signed into the Secret from which the agent has it, as if the
+/// operator had made it some time ago. Returns what the agent will call it.
+async fn sign(scene: &Scene, (life, over): (u64, i64)) -> String {
+    let secrets = scene.api::<Secret>();
+    let data = secrets.get("orders-db-admin").await.unwrap().data.unwrap();
+    let text = |key: &str| String::from_utf8(data[key].0.clone()).unwrap();
+    let keys = Keys {
+        ca: text("ca.crt"),
+        ca_key: text("ca.key"),
+        ..Keys::default()
+    };
+    let id = ClaimId {
+        namespace: scene.namespace.clone(),
+        name: "orders".into(),
+        uid: scene.claim("orders").await.uid().unwrap(),
+    };
+    let lifetimes = Lifetimes {
+        server: Duration::from_secs(life),
+        ..Lifetimes::default()
+    };
+    let then = Timestamp::now() - SignedDuration::from_secs(over);
+    let made = issue::carry_out(&Order::Server(keys), &id, lifetimes, then).unwrap();
+    let change = json!({"stringData": {"tls.crt": made.certificate, "tls.key": made.key}});
+    secrets
+        .patch("orders-db-admin", &PatchParams::default(), &Patch::Merge(change))
+        .await
+        .unwrap();
+    // The kubelet looks at the Secrets of a Pod that changes.
+    let touch = json!({"metadata": {"annotations": {"example.com/signed": then.to_string()}}});
+    let pods = scene.api::<Pod>();
+    pods.patch(POD, &PatchParams::default(), &Patch::Merge(touch))
+        .await
+        .unwrap();
+    fingerprint(&certificate::first(&made.certificate).unwrap())
 }
 
 async fn authorities(scene: &Scene) -> usize {
@@ -114,7 +160,7 @@ async fn another_authority(scene: &Scene, certificate: &str) {
     })
     .await;
     let (both, address) = scene.binding("orders").await;
-    another_certificate(scene, certificate).await;
+    other_certificate(scene, &[certificate]).await;
     let engine = scene.engine;
     engine
         .connect(&both, address)
@@ -127,18 +173,10 @@ async fn another_authority(scene: &Scene, certificate: &str) {
     .await;
 }
 
-/// A short life, watched from the outside: the certificate is renewed, then its authority is replaced. A session
+/// Years, watched within seconds: the certificate is renewed when it is due, then its authority is replaced. A session
 /// stays open all the time, new ones verify with what the Secret said before or says now, nothing is restarted.
 pub async fn certificates_are_renewed_while_a_session_stays_open(scene: Scene) {
-    let (world, engine) = (scene.world.clone(), scene.engine);
-    let _alone = world.operator.write().await;
-    let mut lives = World::values();
-    lives["certificates"] = json!({"lifetime": LIFE, "authorityLifetime": 4 * LIFE});
-    world
-        .stage
-        .install(&world.stage.image, Progress::Stderr, &lives)
-        .await
-        .unwrap();
+    let engine = scene.engine;
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
     let before = uid(&scene).await;
@@ -148,12 +186,15 @@ pub async fn certificates_are_renewed_while_a_session_stays_open(scene: Scene) {
         .as_str()
         .unwrap()
         .to_owned();
-    let second = another_certificate(&scene, &first).await;
+    let short = sign(&scene, SHORT_LIFE).await;
+    let renewed = other_certificate(&scene, &[&first, &short]).await;
+    let long = sign(&scene, LONG_LIFE).await;
+    assert_eq!(other_certificate(&scene, &[&renewed]).await, long);
     engine
         .connect(&first_binding, address)
         .await
         .expect("the authority is the same");
-    another_authority(&scene, &second).await;
+    another_authority(&scene, &long).await;
     scene.connect("orders").await;
     let former = engine.connect(&first_binding, address).await;
     assert!(former.is_err(), "the former authority alone");
@@ -162,10 +203,5 @@ pub async fn certificates_are_renewed_while_a_session_stays_open(scene: Scene) {
         .await
         .expect("the session stays open");
     assert_eq!(uid(&scene).await, before, "the Pod was restarted");
-    world
-        .stage
-        .install(&world.stage.image, Progress::Stderr, &World::values())
-        .await
-        .unwrap();
     scene.ready("orders").await;
 }

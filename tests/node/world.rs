@@ -13,7 +13,6 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, MutexGuard, RwLock};
 
 use devcluster::{Node, Progress};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -21,6 +20,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use crate::binding::Binding;
 use crate::engines::{Client as Session, Engine};
 use crate::processes::Process;
+use crate::schedule::Need;
 use crate::stage::Stage;
 
 /// Namespace of the operator.
@@ -29,13 +29,17 @@ pub const OPERATOR_NAMESPACE: &str = devcluster::operator::NAMESPACE;
 const LEASE: &str = "dbclaim";
 /// How long anything may take before a test gives up. Generous: the machine may be busy; nothing is measured.
 pub const DEADLINE: Duration = Duration::from_secs(180);
-/// How long rotated credentials stay valid here: a client is quicker, also where the machine is busy.
-pub const OVERLAP: Duration = Duration::from_secs(12);
+/// How long rotated credentials stay valid here.
+pub const OVERLAP: Duration = Duration::from_secs(5);
+
+/// The table of rows that scenarios write and look for, and a query for them.
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS kept (entry varchar(100) PRIMARY KEY)";
+const ROWS: &str = "SELECT entry FROM kept ORDER BY entry";
 
 /// The default class: volumes on the first node, where everybody is.
 pub const HOME_CLASS: &str = "home";
 /// Volumes, and so databases, on the second node, which a scenario may have for itself.
-pub const SPARE_CLASS: &str = "spare";
+const SPARE_CLASS: &str = "spare";
 
 /// One cluster for all scenarios.
 pub struct World {
@@ -43,35 +47,15 @@ pub struct World {
     pub client: Client,
     /// The newest version of each engine, exactly: the one that the default stands for.
     newest: HashMap<&'static str, String>,
-    /// Written by scenarios that break the operator, one at a time; read by those that need it undisturbed.
-    pub operator: RwLock<()>,
-    /// Written by scenarios that change what all share, which play alone; read by all others.
-    pub shared: RwLock<()>,
-    /// Held by scenarios with a larger database: the node has room for one of them beside the others.
-    pub room: Mutex<()>,
-    /// Who breaks the second node.
-    spare: Mutex<()>,
-}
-
-/// The second node, as long as this lives.
-pub struct Spare<'a> {
-    node: &'a Node,
-    _turn: MutexGuard<'a, ()>,
-}
-
-impl std::ops::Deref for Spare<'_> {
-    type Target = Node;
-
-    fn deref(&self) -> &Node {
-        self.node
-    }
 }
 
 /// A namespace of a scenario's own, with Pod Security `restricted` enforced, and an engine to try.
+#[derive(Clone)]
 pub struct Scene {
     pub world: Arc<World>,
     pub engine: Engine,
     pub namespace: String,
+    needs: Vec<Need>,
 }
 
 /// Waits until `look` finds what it looks for; fails with what it saw last.
@@ -102,7 +86,7 @@ where
 }
 
 impl Scene {
-    pub async fn new(world: Arc<World>, engine: Engine, name: &str) -> Self {
+    pub async fn new(world: Arc<World>, engine: Engine, name: &str, needs: Vec<Need>) -> Self {
         let namespaces: Api<Namespace> = Api::all(world.client.clone());
         let namespace = json!({"metadata": {
             "generateName": format!("{}-", name.get(..name.len().min(40)).unwrap_or(name).replace('_', "-")),
@@ -117,6 +101,27 @@ impl Scene {
             namespace: made.name_any(),
             world,
             engine,
+            needs,
+        }
+    }
+
+    /// Fails where the table does not say that this scenario needs this: another scenario might need it meanwhile.
+    pub fn uses(&self, need: Need) {
+        assert!(
+            self.needs.contains(&need),
+            "the table in tests/node/main.rs has to say that this scenario needs {need:?}"
+        );
+    }
+
+    /// The claim `orders` with the smallest spec, which serves and holds the row `kept`: a new one, or the one that the
+    /// scenario before has left.
+    pub async fn serving(&self) {
+        self.apply("orders", json!({})).await;
+        self.ready("orders").await;
+        let client = self.connect("orders").await;
+        client.run(TABLE).await.unwrap();
+        if client.column(ROWS).await.unwrap().is_empty() {
+            self.write("orders", "kept").await;
         }
     }
 
@@ -127,10 +132,13 @@ impl Scene {
         Api::namespaced(self.world.client.clone(), &self.namespace)
     }
 
-    /// Applies a claim with the smallest spec and `changes` to it.
+    /// Applies a claim with the smallest spec and `changes` to it: on the second node, where the scenario has that.
     pub async fn apply(&self, name: &str, changes: Value) {
         let mut spec =
             json!({"engine": self.engine.name(), "size": "small", "team": "checkout", "storage": "1Gi"});
+        if self.needs.contains(&Need::SpareNode) {
+            spec["storageClassName"] = json!(SPARE_CLASS);
+        }
         for (key, value) in changes.as_object().unwrap() {
             spec[key] = value.clone();
         }
@@ -138,7 +146,7 @@ impl Scene {
             "metadata": {"name": name}, "spec": spec});
         let applied = self
             .api::<DatabaseClaim>()
-            .patch(name, &PatchParams::apply("test"), &Patch::Apply(claim))
+            .patch(name, &PatchParams::apply("test").force(), &Patch::Apply(claim))
             .await;
         applied.expect("the claim is accepted");
     }
@@ -202,14 +210,19 @@ impl Scene {
     }
 
     /// The claim `orders`, ready on the second node; returns its Pod.
-    pub async fn ready_on(&self, node: &Spare<'_>) -> Pod {
-        self.apply("orders", json!({"storageClassName": SPARE_CLASS}))
-            .await;
+    pub async fn ready_on(&self, node: &Node) -> Pod {
+        self.apply("orders", json!({})).await;
         self.ready("orders").await;
         let pod = self.api::<Pod>().get("orders-db-1-0").await.unwrap();
         let found = pod.spec.as_ref().and_then(|it| it.node_name.as_deref());
         assert_eq!(found, Some(node.name()), "the Pod's node");
         pod
+    }
+
+    /// The second node.
+    pub fn spare_node(&self) -> &Node {
+        self.uses(Need::SpareNode);
+        self.world.stage.cluster.nodes().get(1).expect("a second node")
     }
 
     /// Waits until a Pod runs that is not `before`, and returns it.
@@ -230,6 +243,25 @@ impl Scene {
             }
         })
         .await
+    }
+
+    /// SIGKILLs all replicas of the operator, so that there is nobody who remembers anything, and removes their
+    /// Pods, so that no restart backoff delays the next ones. The Lease goes too: nobody is left who could hold
+    /// it, and how long its term is waited for is tested elsewhere.
+    pub async fn kill_operator(&self) {
+        self.uses(Need::Operator);
+        let world = &self.world;
+        let pods: Api<Pod> = Api::namespaced(world.client.clone(), OPERATOR_NAMESPACE);
+        let operators = world.operators().await;
+        for process in operators.iter().filter_map(World::operator_process) {
+            process.kill();
+        }
+        let _ = world.leases().delete(LEASE, &DeleteParams::default()).await;
+        for pod in operators {
+            let _ = pods
+                .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
+                .await;
+        }
     }
 
     pub async fn delete_claim(&self, name: &str) {
@@ -268,8 +300,7 @@ impl Scene {
     /// A row that was committed.
     pub async fn write(&self, claim: &str, row: &str) {
         let client = self.connect(claim).await;
-        let table = "CREATE TABLE IF NOT EXISTS kept (entry varchar(100) PRIMARY KEY)";
-        client.run(table).await.unwrap();
+        client.run(TABLE).await.unwrap();
         client
             .run(&format!("INSERT INTO kept VALUES ('{row}')"))
             .await
@@ -279,10 +310,7 @@ impl Scene {
     /// All rows.
     pub async fn rows(&self, claim: &str) -> Vec<String> {
         let client = self.connect(claim).await;
-        client
-            .column("SELECT entry FROM kept ORDER BY entry")
-            .await
-            .unwrap()
+        client.column(ROWS).await.unwrap()
     }
 }
 
@@ -302,36 +330,23 @@ impl World {
             let class = class(name, name == HOME_CLASS, Some(node.name()));
             classes.patch(name, &parameters, &Patch::Apply(class)).await?;
         }
-        let home = stage.cluster.nodes().first().map(Node::name);
-        for name in [devcluster::storage::SIZED_CLASS, devcluster::storage::FIXED_CLASS] {
-            let at_home = json!({"allowedTopologies": home.map(topology)});
+        let others = [devcluster::storage::FIXED_CLASS, devcluster::storage::SIZED_CLASS];
+        for (name, node) in others.into_iter().zip(stage.cluster.nodes()) {
+            let there = json!({"allowedTopologies": topology(node.name())});
             classes
-                .patch(name, &PatchParams::default(), &Patch::Merge(at_home))
+                .patch(name, &PatchParams::default(), &Patch::Merge(there))
                 .await?;
         }
         Ok(Self {
+            stage,
             client,
             newest,
-            stage,
-            operator: RwLock::default(),
-            shared: RwLock::default(),
-            room: Mutex::default(),
-            spare: Mutex::default(),
         })
     }
 
     /// The chart's values with which the operator is installed.
     pub fn values() -> Value {
         json!({"nodeSelector": {"kubernetes.io/hostname": "node1"}, "credentials": {"overlap": OVERLAP.as_secs()}})
-    }
-
-    /// The second node, for one scenario at a time.
-    pub async fn spare_node(&self) -> Spare<'_> {
-        let turn = self.spare.lock().await;
-        Spare {
-            node: self.stage.cluster.nodes().get(1).expect("a second node"),
-            _turn: turn,
-        }
     }
 
     /// Removes a namespace with all that is in it; its Pods are stopped without ceremony.
@@ -383,24 +398,6 @@ impl World {
                 .ok_or_else(|| format!("holder {holder:?}"))
         })
         .await
-    }
-
-    /// SIGKILLs all replicas of the operator, so that there is nobody who remembers anything, and removes their
-    /// Pods, so that no restart backoff delays the next ones. The Lease goes too: nobody is left who could hold
-    /// it, and how long its term is waited for is tested elsewhere.
-    pub async fn kill_operator(&self) {
-        let _alone = self.operator.write().await;
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
-        let operators = self.operators().await;
-        for process in operators.iter().filter_map(Self::operator_process) {
-            process.kill();
-        }
-        let _ = self.leases().delete(LEASE, &DeleteParams::default()).await;
-        for pod in operators {
-            let _ = pods
-                .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
-                .await;
-        }
     }
 }
 
