@@ -29,9 +29,9 @@ crds:
     cargo run --quiet -- crd > crds/databaseclaims.platform.acme.com.yaml
     cp crds/*.yaml charts/dbclaim/files/crds/
 
-# A Kubernetes on this machine until Ctrl-C.
+# A Kubernetes on this machine with the operator of this working copy in it, until Ctrl-C.
 up:
-    cargo devcluster up --profile node
+    cargo devcluster up --operator
 
 # The demo.
 demo:

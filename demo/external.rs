@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::binding::Binding;
-use crate::{CLAIM, NAMESPACE, apply_example, query, stage, watch};
+use crate::{CLAIM, NAMESPACE, apply_example, query, root, watch};
 
 /// Installs the operator there and asks the same question of a database.
 pub async fn run(context: &str, exit: bool) -> anyhow::Result<()> {
@@ -24,7 +24,7 @@ pub async fn run(context: &str, exit: bool) -> anyhow::Result<()> {
     let config = kube::Config::from_kubeconfig(&options).await;
     let config = config.with_context(|| format!("no usable context {context:?} in the kubeconfig"))?;
     let client = kube::Client::try_from(config)?;
-    let (archive, image, _) = stage::images(Progress::Stderr).await?;
+    let (archive, image) = operator::build(root(), Progress::Stderr).await?;
     if let Some(kind) = context.strip_prefix("kind-") {
         let archive = archive.to_string_lossy().into_owned();
         command("kind", &["load", "image-archive", &archive, "--name", kind]).await?;
@@ -34,7 +34,7 @@ pub async fn run(context: &str, exit: bool) -> anyhow::Result<()> {
         kubeconfig: &kubeconfig()?,
         context: Some(context),
         helm: &helm,
-        chart: &stage::root().join("charts/dbclaim"),
+        chart: &operator::chart(root()),
         image: &image,
         values: &Value::Null,
         deadline: Duration::from_secs(180),

@@ -4,13 +4,14 @@
 
 mod binding;
 mod external;
-mod stage;
 mod watch;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
+use devcluster::operator::{Setting, Stage};
 use devcluster::{Progress, with_interrupt};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Patch, PatchParams};
@@ -19,10 +20,16 @@ use serde_json::{Value, json};
 
 use binding::Binding;
 use dbclaim::api::v1::DatabaseClaim;
-use stage::Stage;
 
 const NAMESPACE: &str = "demo";
 const CLAIM: &str = "orders";
+/// The engine image that the built-in class uses for the default version.
+const ENGINE_IMAGE: &str = "docker.io/library/postgres:17";
+
+/// The repository.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
 
 /// Starts a Kubernetes on this machine, installs the operator, applies examples/postgres.yaml, and connects.
 #[derive(Parser)]
@@ -59,7 +66,15 @@ async fn main() -> ExitCode {
 }
 
 async fn embedded(exit: bool) -> anyhow::Result<()> {
-    let stage = Box::pin(Stage::set(1, &Value::Null, Progress::Stderr)).await?;
+    let stage = Box::pin(Stage::set(Setting {
+        workspace: root(),
+        name: None,
+        nodes: 1,
+        engines: &[ENGINE_IMAGE],
+        values: &Value::Null,
+        progress: Progress::Stderr,
+    }))
+    .await?;
     let client = stage.cluster.client()?;
     apply_example(&client).await?;
     watch::until_ready(&client, NAMESPACE, CLAIM).await?;
@@ -86,7 +101,7 @@ async fn apply_example(client: &Client) -> anyhow::Result<()> {
             &Patch::Apply(namespace),
         )
         .await?;
-    let path = stage::root().join("examples/postgres.yaml");
+    let path = root().join("examples/postgres.yaml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     println!("\n$ kubectl -n {NAMESPACE} apply -f examples/postgres.yaml");
     for line in text.lines().filter(|line| !line.starts_with('#')) {

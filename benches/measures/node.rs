@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use devcluster::operator::{self, Binaries, Installation};
+use devcluster::prerequisites::{self, Task};
 use devcluster::{Cluster, Options, Profile, Progress, image, programs};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -56,6 +57,7 @@ pub async fn node(
 }
 
 async fn start(contender: &dyn Contender, archive: &std::path::Path) -> anyhow::Result<Cluster> {
+    prerequisites::ensure(&[Task::Nodes, Task::EngineImages], Progress::Stderr).await?;
     let cluster = Cluster::start(Options {
         profile: Profile::Node { nodes: 1 },
         name: None,

@@ -153,7 +153,7 @@ impl Cluster {
             Profile::Node { nodes } if (1..=MOST_NODES).contains(&nodes) => {}
             Profile::Node { nodes } => return Err(Error::NodeCount(nodes)),
         }
-        prerequisites::ensure(profile, progress).await?;
+        prerequisites::ensure_profile(profile, progress).await?;
         let programs = Programs::resolve(profile, progress).await?;
         let step = progress.step("starting Kubernetes");
         step.detail("removing what killed runs left behind");

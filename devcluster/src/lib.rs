@@ -25,7 +25,7 @@ mod network;
 mod node;
 pub mod operator;
 mod pki;
-mod prerequisites;
+pub mod prerequisites;
 mod process;
 pub mod programs;
 mod progress;

@@ -2,12 +2,21 @@
 
 use std::{
     io::{Write, stdout},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
-use devcluster::{Cluster, Options, Profile, Progress, Running, with_interrupt};
+use devcluster::{
+    Cluster, Options, Profile, Progress, Running,
+    operator::{Setting, Stage},
+    with_interrupt,
+};
+use serde_json::Value;
+
+/// The images of the default versions.
+const POSTGRES_IMAGE: &str = "docker.io/library/postgres:17";
+const MYSQL_IMAGE: &str = "docker.io/library/mysql:9.7";
 
 /// A real, throw-away Kubernetes on this machine.
 ///
@@ -38,6 +47,9 @@ enum Action {
         /// The name that the other commands know the cluster by
         #[arg(long, default_value = "default")]
         name: String,
+        /// Install the operator of this working copy as well, with the images of both engines; needs nodes
+        #[arg(long)]
+        operator: bool,
     },
     /// Stop a cluster, or remove what a killed one left behind
     Down {
@@ -75,7 +87,7 @@ async fn main() -> ExitCode {
     match run(Arguments::parse().action).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -83,7 +95,23 @@ async fn main() -> ExitCode {
 
 async fn run(action: Action) -> anyhow::Result<()> {
     match action {
-        Action::Up { profile, nodes, name } => up(profile, nodes, name).await,
+        Action::Up {
+            profile,
+            nodes,
+            name,
+            operator: false,
+        } => up(profile, nodes, name).await,
+        Action::Up {
+            profile: None | Some(ProfileName::Node),
+            nodes,
+            name,
+            operator: true,
+        } => up_with_operator(nodes, name).await,
+        Action::Up { operator: true, .. } => {
+            anyhow::bail!(
+                "--operator needs nodes, where the operator runs: use it with --profile node, or without --profile"
+            )
+        }
         Action::Down { name } => {
             let cluster = devcluster::find(name.as_deref())?;
             let step = Progress::Stderr.step(format!("stopping {}", cluster.name()));
@@ -94,7 +122,10 @@ async fn run(action: Action) -> anyhow::Result<()> {
         Action::Status => status(),
         Action::Env { name } => {
             let cluster = devcluster::find(name.as_deref())?;
-            tell(&format!("export KUBECONFIG={}", cluster.kubeconfig().display()));
+            tell(&environment(
+                &cluster.kubeconfig(),
+                &cluster.program("kubectl").await?,
+            ));
             Ok(())
         }
         Action::LoadImage { file, name } => {
@@ -120,13 +151,44 @@ async fn up(profile: Option<ProfileName>, nodes: u8, name: String) -> anyhow::Re
         name: Some(name),
         progress: Progress::Stderr,
     };
-    let outcome = with_interrupt(async {
-        let cluster = Cluster::start(options).await?;
-        explain(&cluster);
-        Err::<(), _>(anyhow::Error::from(cluster.failed().await))
+    until_interrupted(async {
+        let cluster = Box::pin(Cluster::start(options)).await?;
+        explain(&cluster, "kubectl get all --all-namespaces");
+        Err(anyhow::Error::from(cluster.failed().await))
     })
-    .await;
-    match outcome {
+    .await
+}
+
+/// What of the working copy is shown to somebody who has the operator.
+const TRY: &str = "\
+kubectl apply -f examples/postgres.yaml -f examples/mysql.yaml
+  kubectl wait dbclaim --all --for=condition=Ready --timeout=5m
+  kubectl get dbclaim
+  kubectl describe dbclaim orders
+  kubectl exec -it orders-db-1-0 -- psql -h /run/dbclaim -U postgres app   # as the superuser, or as an application:
+  PGHOSTADDR=$(kubectl get service orders-db -o jsonpath='{.spec.clusterIP}') \\
+    psql \"$(kubectl get secret orders-db-app -o jsonpath='{.data.uri}' | base64 -d)\"";
+
+async fn up_with_operator(nodes: u8, name: String) -> anyhow::Result<()> {
+    let engines = [POSTGRES_IMAGE, MYSQL_IMAGE];
+    let setting = Setting {
+        workspace: &Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
+        name: Some(name),
+        nodes,
+        engines: &engines,
+        values: &Value::Null,
+        progress: Progress::Stderr,
+    };
+    until_interrupted(async {
+        let stage = Box::pin(Stage::set(setting)).await?;
+        explain(&stage.cluster, TRY);
+        Err(anyhow::Error::from(stage.cluster.failed().await))
+    })
+    .await
+}
+
+async fn until_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    match with_interrupt(work).await {
         // The cluster was dropped, and so removed, together with the work that was interrupted.
         Err(devcluster::Interrupted::Signal) => {
             Progress::Stderr.say("stopped");
@@ -136,16 +198,24 @@ async fn up(profile: Option<ProfileName>, nodes: u8, name: String) -> anyhow::Re
     }
 }
 
-fn explain(cluster: &Cluster) {
-    let kubectl = cluster.program("kubectl");
-    let programs = kubectl.parent().unwrap_or(cluster.dir()).display();
+/// The line that makes a shell use a cluster and its `kubectl`.
+fn environment(kubeconfig: &Path, kubectl: &Path) -> String {
+    let programs = kubectl.parent().unwrap_or(kubectl).display();
+    format!(
+        "export KUBECONFIG={} PATH={programs}:\"$PATH\"",
+        kubeconfig.display()
+    )
+}
+
+/// Says how the cluster is used, and what can be tried on it.
+fn explain(cluster: &Cluster, to_try: &str) {
     let dns = cluster.dns().map(|dns| {
         format!("names of the cluster: DNS server {dns}; pods and Services are reachable from here\n")
     });
     tell(&format!(
-        "\n  export KUBECONFIG={}\n  export PATH={programs}:$PATH\n  kubectl get all --all-namespaces\n\n\
-         logs of its programs: {}\n{}Ctrl-C stops the cluster.",
-        cluster.kubeconfig().display(),
+        "\nIn another terminal (eval \"$(cargo devcluster env)\" does the first line):\n\n  {}\n  {to_try}\n\n\
+         logs of its programs: {}\n{}Ctrl-C stops the cluster and removes it.",
+        environment(cluster.kubeconfig(), &cluster.program("kubectl")),
         cluster.dir().join("log").display(),
         dns.unwrap_or_default(),
     ));

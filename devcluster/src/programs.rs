@@ -66,14 +66,9 @@ pub struct Programs(BTreeMap<&'static str, PathBuf>);
 impl Programs {
     /// Finds or builds all that `profile` needs.
     pub(crate) async fn resolve(profile: Profile, progress: Progress) -> Result<Programs, Error> {
-        let needed = match profile {
-            Profile::Api => catalog::FOR_API,
-            Profile::Fake { .. } => catalog::FOR_FAKE,
-            Profile::Node { .. } => catalog::FOR_NODE,
-        };
         let mut plans = Vec::new();
         let mut found = BTreeMap::new();
-        for (set, names) in needed {
+        for (set, names) in needed(profile) {
             let sources = set
                 .programs
                 .iter()
@@ -102,6 +97,32 @@ impl Programs {
             .collect();
         search.extend(env::var("PATH"));
         search.join(":")
+    }
+}
+
+/// What stands in the way of having the programs that `profile` needs, as a sentence: they would have to be built, and
+/// there is no Go.
+pub(crate) fn lacking_go(profile: Profile) -> Option<String> {
+    if go_version().is_some() {
+        return None;
+    }
+    let wanted = needed(profile).iter().flat_map(|(set, names)| {
+        let programs = set.programs.iter();
+        programs.filter(|program| names.contains(&program.name))
+    });
+    let missing: Vec<_> = wanted.filter(|source| ready_made(source).is_none()).collect();
+    let lacks = Error::NoGo {
+        missing: build::names(&missing),
+    };
+    (!missing.is_empty()).then(|| lacks.to_string())
+}
+
+/// The sets of programs that a profile needs, and which programs of each.
+fn needed(profile: Profile) -> &'static [(&'static Set, &'static [&'static str])] {
+    match profile {
+        Profile::Api => catalog::FOR_API,
+        Profile::Fake { .. } => catalog::FOR_FAKE,
+        Profile::Node { .. } => catalog::FOR_NODE,
     }
 }
 

@@ -155,6 +155,16 @@ impl Running {
         Ok(())
     }
 
+    /// The path of a program that the cluster uses, such as `kubectl`.
+    ///
+    /// # Errors
+    /// When the programs are gone and cannot be built again.
+    pub async fn program(&self, name: &str) -> Result<PathBuf, Error> {
+        Ok(Programs::resolve(self.profile(), Progress::Silent)
+            .await?
+            .path(name))
+    }
+
     /// Makes an image from an OCI archive known to every node.
     pub async fn load_image(&self, archive: &Path, progress: Progress) -> Result<(), Error> {
         if self.record.nodes == 0 {

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use devcluster::Progress;
 use devcluster::operator::{self, Binaries, Flavour};
+use devcluster::prerequisites::{self, Task};
 use serde_json::Value;
 
 #[test]
@@ -30,14 +32,14 @@ fn buildah_makes_from_the_dockerfile_what_the_cluster_runs() -> Result<()> {
     outcome
 }
 
-fn missing() -> Option<&'static str> {
-    let buildah = Command::new("buildah").arg("--version").output();
-    if !cfg!(target_os = "linux") || !rustix::process::geteuid().is_root() {
-        Some("building an image needs root on Linux")
-    } else if buildah.is_err() {
-        Some("there is no buildah; on Debian: apt-get install buildah")
-    } else {
-        None
+/// What is missing and cannot be installed.
+fn missing() -> Option<String> {
+    let runtime = tokio::runtime::Runtime::new();
+    let ensured = runtime.map(|it| it.block_on(prerequisites::ensure(&[Task::Dockerfile], Progress::Stderr)));
+    match ensured {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(error) => Some(error.to_string()),
     }
 }
 

@@ -4,6 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use devcluster::prerequisites::Task;
+
+/// Names the folder of the programs of a PostgreSQL of another version than this machine's, for example the newest.
+const OTHER_POSTGRES: &str = "DBCLAIM_TEST_POSTGRES";
+
 /// An engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
@@ -136,7 +141,16 @@ impl Engine {
         }
     }
 
-    /// What its tests need, or why it is not there. What can be had as root on Debian is got.
+    /// What this machine must be able to do for its tests.
+    pub(crate) fn needs(self) -> &'static [Task] {
+        match self {
+            Self::Postgres if std::env::var_os(OTHER_POSTGRES).is_some() => &[],
+            Self::Postgres => &[Task::Postgres],
+            Self::Mysql => &[Task::EngineImages],
+        }
+    }
+
+    /// What its tests need, or why it is not there.
     pub(crate) fn prerequisites(self) -> Result<Prerequisites, String> {
         if !rustix::process::getuid().is_root() {
             return Err("only root can become the engine's user".into());
@@ -194,14 +208,8 @@ impl Engine {
 }
 
 fn postgres() -> Result<Prerequisites, String> {
-    // A PostgreSQL of another version than this machine's, for example the newest.
-    let named = std::env::var_os("DBCLAIM_TEST_POSTGRES").map(PathBuf::from);
-    if named.is_none() && newest().is_none() {
-        install();
-    }
-    let bin = named
-        .or_else(newest)
-        .ok_or("there is no PostgreSQL; on Debian: apt-get install postgresql")?;
+    let named = std::env::var_os(OTHER_POSTGRES).map(PathBuf::from);
+    let bin = named.or_else(newest).ok_or("there is no PostgreSQL server")?;
     let major = major(&bin).ok_or_else(|| format!("{} cannot be run", bin.join("postgres").display()))?;
     let (uid, gid) = user(Path::new("/etc/passwd"), "postgres")?;
     Ok(Prerequisites {
@@ -236,21 +244,6 @@ fn major(bin: &Path) -> Option<String> {
         .split(['.', ' '])
         .next()?;
     major.trim().parse::<u32>().ok().map(|major| major.to_string())
-}
-
-fn install() {
-    // Without a default cluster: nothing is to run on this machine that nobody asked for.
-    let directory = Path::new("/etc/postgresql-common");
-    if !directory.exists() && fs::create_dir_all(directory).is_ok() {
-        let _ = fs::write(
-            directory.join("createcluster.conf"),
-            "create_main_cluster = false\n",
-        );
-    }
-    let _ = Command::new("apt-get")
-        .args(["install", "-y", "-qq", "--no-install-recommends", "postgresql"])
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .output();
 }
 
 /// Debian's stable releases have no MySQL: it runs in the image that the node tests use, unpacked once beside it.

@@ -32,6 +32,8 @@ mod volume;
 
 use std::process::ExitCode;
 
+use devcluster::Progress;
+use devcluster::prerequisites::{self, Task};
 use durations::Durations;
 use engines::{Engine, Prerequisites};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -52,11 +54,15 @@ fn main() -> ExitCode {
         .map(|test| pure(test, &durations))
         .collect();
     let mut missing = false;
+    let installed = arguments.list || install(&Engine::ALL.map(Engine::needs).concat()).is_ok();
     for engine in Engine::ALL {
         let prerequisites = if arguments.list {
             Err("only listed".into())
-        } else {
+        } else if installed {
             engine.prerequisites()
+        } else {
+            // The other engine may lack nothing.
+            install(engine.needs()).and_then(|()| engine.prerequisites())
         };
         let engine = engine.dialect().name;
         if let Err(reason) = &prerequisites
@@ -80,6 +86,13 @@ fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     durations.print();
     conclusion.exit_code()
+}
+
+/// Installs what these tasks need where that is possible; else says all that is missing.
+fn install(tasks: &[Task]) -> Result<(), String> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let ensured = runtime.block_on(prerequisites::ensure(tasks, Progress::Stderr));
+    ensured.map_err(|error| error.to_string())
 }
 
 /// What every engine must do, and what only this one can.

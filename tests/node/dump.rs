@@ -7,7 +7,6 @@ use serde_json::json;
 use tokio::process::Command;
 
 use crate::packaging::{run, succeeds};
-use crate::stage::root;
 use crate::world::{Scene, eventually};
 
 /// Into a volume of its own every night, and from there into a new claim, in a namespace that enforces `restricted`.
@@ -32,7 +31,8 @@ pub async fn the_documented_dump_can_be_restored_into_another_claim(scene: Scene
 /// Applies the example of the documentation that has this in it.
 async fn apply(scene: &Scene, mark: &str) {
     let image = format!("image: {}:", scene.engine.name());
-    let page = std::fs::read_to_string(root().join("docs/using-a-claim.md")).unwrap();
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/using-a-claim.md")).unwrap();
     let mut examples = page
         .split("```yaml\n")
         .skip(1)

@@ -28,8 +28,6 @@ mod processes;
 mod rotation;
 mod schedule;
 mod serving;
-#[path = "../../demo/stage.rs"]
-mod stage;
 mod storage;
 mod surroundings;
 mod tls;

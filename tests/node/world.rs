@@ -14,6 +14,8 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 
+use devcluster::operator::{Setting, Stage};
+use devcluster::prerequisites::{self, Task};
 use devcluster::{Node, Progress};
 use k8s_openapi::api::storage::v1::StorageClass;
 
@@ -21,7 +23,6 @@ use crate::binding::Binding;
 use crate::engines::{Client as Session, Engine};
 use crate::processes::Process;
 use crate::schedule::Need;
-use crate::stage::Stage;
 
 /// Namespace of the operator.
 pub const OPERATOR_NAMESPACE: &str = devcluster::operator::NAMESPACE;
@@ -40,6 +41,9 @@ const ROWS: &str = "SELECT entry FROM kept ORDER BY entry";
 pub const HOME_CLASS: &str = "home";
 /// Volumes, and so databases, on the second node, which a scenario may have for itself.
 const SPARE_CLASS: &str = "spare";
+
+/// What this machine must be able to do.
+const NEEDED: [Task; 3] = [Task::Nodes, Task::EngineImages, Task::OlderEngineImages];
 
 /// One cluster for all scenarios.
 pub struct World {
@@ -317,7 +321,17 @@ impl Scene {
 impl World {
     /// Two nodes: one for all, with the operator on it, and one to be broken.
     pub async fn new() -> anyhow::Result<Self> {
-        let stage = Box::pin(Stage::set(2, &Self::values(), Progress::Stderr)).await?;
+        prerequisites::ensure(&NEEDED, Progress::Stderr).await?;
+        let stage = Box::pin(Stage::set(Setting {
+            workspace: std::path::Path::new(env!("CARGO_MANIFEST_DIR")),
+            name: None,
+            nodes: 2,
+            // The scenarios load what they use.
+            engines: &[],
+            values: &Self::values(),
+            progress: Progress::Stderr,
+        }))
+        .await?;
         let newest = crate::engines::load_images(&stage.cluster).await?;
         let client = stage.cluster.client()?;
         let classes: Api<StorageClass> = Api::all(client.clone());

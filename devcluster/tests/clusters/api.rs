@@ -1,5 +1,7 @@
 //! Clusters without nodes: any user can run these.
 
+use std::process::Command;
+
 use crate::outside::{Owner, assert_gone, processes, run, said, was_killed_by};
 use devcluster::{Cluster, Options, Profile};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
@@ -44,8 +46,7 @@ fn killed_interrupted_and_stopped_clusters_leave_nothing_behind() {
     let name = format!("test-{}", std::process::id());
     let owner = up(&name);
     let environment = run(&["env", "--name", &name]);
-    let expected = format!("export KUBECONFIG={}/kubeconfig\n", owner.folder.display());
-    assert_eq!(said(&environment), expected);
+    uses_the_cluster(&said(&environment), &owner);
     assert!(said(&run(&["status"])).contains(&format!("{name}: api, since")));
     let again = run(&["up", "--profile", "api", "--name", &name]);
     assert!(said(&again).contains("is running already"), "{}", said(&again));
@@ -87,6 +88,20 @@ async fn impossible_wishes_are_refused_with_a_sentence() {
         said(&unknown).contains("`devcluster status` lists them"),
         "{}",
         said(&unknown)
+    );
+}
+
+/// A shell that evaluates this uses the cluster, also where no `kubectl` is installed.
+fn uses_the_cluster(environment: &str, owner: &Owner) {
+    let script = format!(
+        "PATH=/usr/bin:/bin; {environment} kubectl config view --minify --output 'jsonpath={{.clusters[0].cluster.server}}' && echo \" $KUBECONFIG\""
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let kubeconfig = format!(" {}/kubeconfig", owner.folder.display());
+    let answer = said(&output);
+    assert!(
+        answer.starts_with("https://127.0.0.1:") && answer.trim_end().ends_with(&kubeconfig),
+        "{answer}"
     );
 }
 
