@@ -2,6 +2,7 @@
 //! gives the same status, so that nothing is written when nothing has changed.
 
 mod diagnosis;
+mod milestone;
 mod news;
 mod pod;
 mod refusal;
@@ -27,7 +28,7 @@ use crate::validate::Violations;
 use diagnosis::Verdict;
 use shown::{member, resolved};
 
-pub use news::{News, is_ready, news, trouble};
+pub use news::{News, Tone, is_ready, news, trouble};
 pub use refusal::Refusal;
 pub use rotation::rotation_waits;
 pub use step::postponed;

@@ -18,6 +18,23 @@ pub mod kind {
     pub const STALLED: &str = "Stalled";
 }
 
+/// Reasons that only Events have: the milestones of an ordinary life. `Ready`, `Hibernated` and `Restarting` are
+/// milestones as well.
+pub mod event {
+    /// Volume, Secrets and database of a new claim are being made.
+    pub const CREATED: &str = "Created";
+    /// The volume of a former claim is taken up again.
+    pub const UNDELETED: &str = "Undeleted";
+    /// The database has the CPU and memory of another size without a restart.
+    pub const RESIZED: &str = "Resized";
+    /// The volume has grown.
+    pub const STORAGE_GROWN: &str = "StorageGrown";
+    /// The database runs another version.
+    pub const UPGRADED: &str = "Upgraded";
+    /// The binding Secret has new credentials.
+    pub const ROTATED: &str = "Rotated";
+}
+
 /// Reasons, for conditions and Events.
 pub mod reason {
     /// All is well.

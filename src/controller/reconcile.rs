@@ -20,7 +20,7 @@ use crate::observe::{self, Ask, Known, MadeSecrets};
 use crate::plan::observed::{Detail, Observed};
 use crate::plan::{self, Input, Plan, Step};
 use crate::render::{Kind, Slot};
-use crate::status::{self, Moment, News, Refusal};
+use crate::status::{self, Moment, News, Refusal, Tone};
 use crate::validate::{References, Violations, identify, validate};
 
 /// Waves that one pass may send. What is missing then waits for its turn in the queue.
@@ -61,7 +61,7 @@ async fn wave(claim: &mut DatabaseClaim, context: &Context) -> Result<Again, Err
         .await
     {
         Ok(observed) => observed,
-        Err(error) => return Err(unobserved(&id, &seen, error, context).await),
+        Err(error) => return Err(unobserved(&id, &mut seen, error, context).await),
     };
     let resolved = validate(&id, &claim.spec, &references(claim, &id, &observed));
     let mut plan = debug_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
@@ -82,7 +82,9 @@ async fn wave(claim: &mut DatabaseClaim, context: &Context) -> Result<Again, Err
         }
     }
     let writes = debug_span!("apply", steps = plan.steps.len());
-    let (mut refusals, outcome) = apply(&id, &seen, &plan, context).instrument(writes).await;
+    let news = std::mem::take(&mut seen.news);
+    let applying = apply(&id, &seen, &plan, context).instrument(writes);
+    let ((mut refusals, outcome), ()) = tokio::join!(applying, tell(&id, &news, context));
     let some_were_taken = refusals.len() < plan.steps.len();
     refusals.extend(held.refusals);
     if let (Ok(claim), Ok(_)) = (&resolved, &outcome) {
@@ -96,9 +98,10 @@ async fn wave(claim: &mut DatabaseClaim, context: &Context) -> Result<Again, Err
     let due = postponed.into_iter().chain(renewal).chain(held.due).min();
     let next = next(&id, &plan, due, &status, moment);
     if !observed.claim_gone && !going(&seen, &plan) && postponed.is_none() {
-        write_status(&id, &seen, status, context)
+        write_status(&id, &mut seen, status, context)
             .instrument(debug_span!("status"))
             .await?;
+        tell(&id, &seen.news, context).await;
     }
     goes_on(outcome, plan.again && some_were_taken)?;
     context.memory.note(&id.uid, |it| it.failures = 0);
@@ -134,12 +137,13 @@ async fn still_there(
 }
 
 /// A pass that could not even look. What the API server refuses is said; the rest passes by itself.
-async fn unobserved(id: &ClaimId, seen: &Seen, error: Error, context: &Context) -> Error {
+async fn unobserved(id: &ClaimId, seen: &mut Seen, error: Error, context: &Context) -> Error {
     if let Some(refusal) = error.refusal().filter(|_| !seen.deleting) {
         let status = status::unobserved(&refusal, seen.moment(&[], context));
         if let Err(error) = write_status(id, seen, status, context).await {
             tracing::warn!(%error, "the status does not say why the pass failed");
         }
+        tell(id, &seen.news, context).await;
     }
     error
 }
@@ -406,11 +410,11 @@ fn describe(
     }
 }
 
-/// Writes the status if it has changed, and tells people what is worth telling. Returns the claim's metadata as
+/// Writes the status if it has changed, and notes what is worth telling people. Returns the claim's metadata as
 /// they are then, if it was written.
 async fn write_status(
     id: &ClaimId,
-    seen: &Seen,
+    seen: &mut Seen,
     status: DatabaseClaimStatus,
     context: &Context,
 ) -> Result<Option<ObjectMeta>, Error> {
@@ -423,20 +427,27 @@ async fn write_status(
     news::between(seen.status.as_ref(), &status)
         .iter()
         .for_each(news::News::tell);
-    let told = context.memory.note(&id.uid, |it| {
-        it.status = Some((version, Some(Arc::new(status.clone()))));
+    seen.news = context.memory.note(&id.uid, |it| {
+        let news = status::news(id, seen.status.as_ref(), &status, it.in_trouble);
+        it.status = Some((version, Some(Arc::new(status))));
         it.status_written = Some(Instant::now());
-        it.in_trouble
-    });
-    if let Some(news) = status::news(seen.status.as_ref(), &status, told) {
-        context.memory.note(&id.uid, |it| {
-            if !matches!(news, News::Warning(_)) {
-                it.in_trouble = matches!(news, News::Trouble(_));
+        for news in &news {
+            match news.tone {
+                Tone::Trouble => it.in_trouble = true,
+                Tone::Over => it.in_trouble = false,
+                Tone::Warning | Tone::Milestone => {}
             }
-        });
-        context.events.publish(id, &news).await;
-    }
+        }
+        news
+    });
     Ok(Some(claim))
+}
+
+/// Publishes Events, one after the other.
+async fn tell(id: &ClaimId, news: &[News], context: &Context) {
+    for news in news {
+        context.events.publish(id, news, context.now()).await;
+    }
 }
 
 fn next(

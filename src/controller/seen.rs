@@ -11,7 +11,7 @@ use crate::claim::ClaimId;
 use crate::observe::MadeSecrets;
 use crate::observe::cache::newer;
 use crate::render::Slot;
-use crate::status::{self, Moment, Refusal};
+use crate::status::{self, Moment, News, Refusal};
 
 /// The claim as this pass saw it.
 pub(super) struct Seen {
@@ -31,6 +31,8 @@ pub(super) struct Seen {
     pub(super) rotation_open: bool,
     /// Why the API server refused to resize the Pod while it runs, for the claim as it is.
     pub(super) not_in_place: Option<String>,
+    /// What this pass has to tell people.
+    pub(super) news: Vec<News>,
 }
 
 impl Seen {
@@ -68,6 +70,7 @@ impl Seen {
             secrets_age: remembered.secrets_read.map(|read| read.elapsed()),
             status_age: remembered.status_written.map(|written| written.elapsed()),
             rotation_open,
+            news: Vec::new(),
         }
     }
 

@@ -1,9 +1,13 @@
-//! What of a status is worth an Event: trouble that has begun, or changed, or is over. Pure.
+//! What of a status is worth an Event: trouble that has begun, or changed, or is over, and the milestones of an
+//! ordinary life. Pure. Everything follows from the difference between two statuses, so that an operator that was
+//! restarted repeats nothing.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::milestone::milestones;
 use crate::api::condition::{kind, reason};
 use crate::api::v1::DatabaseClaimStatus;
+use crate::claim::ClaimId;
 
 /// Reasons of `Ready=False` that belong to starting, stopping and what somebody has asked for.
 const QUIET: [&str; 12] = [
@@ -49,28 +53,78 @@ fn worse(before: Option<&DatabaseClaimStatus>, now: &Condition) -> bool {
         .is_none_or(|it| it.reason == reason::VOLUME_FILLING && now.reason == reason::VOLUME_FULL)
 }
 
-/// What is worth an Event.
-#[derive(Clone, Debug, PartialEq)]
-pub enum News<'a> {
-    /// This is wrong since now.
-    Trouble(&'a Condition),
-    /// This will be wrong before long.
-    Warning(&'a Condition),
+/// What an Event is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// Something is wrong since now.
+    Trouble,
+    /// Something will be wrong before long.
+    Warning,
     /// Nothing is wrong any more.
     Over,
+    /// Something that was asked for has happened.
+    Milestone,
 }
 
-/// Compares two statuses; `in_trouble`: whether there was trouble since it was last ready.
-pub fn news<'a>(
+/// One thing that is worth an Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// What it is.
+    pub tone: Tone,
+    /// Reason of the Event.
+    pub reason: String,
+    /// Sentence for people.
+    pub message: String,
+}
+
+impl News {
+    fn of(tone: Tone, condition: &Condition) -> Self {
+        Self {
+            tone,
+            reason: condition.reason.clone(),
+            message: condition.message.clone(),
+        }
+    }
+
+    fn over() -> Self {
+        Self {
+            tone: Tone::Over,
+            reason: reason::READY.to_owned(),
+            message: "the trouble is over; a client can connect, write and read".to_owned(),
+        }
+    }
+}
+
+/// Compares two statuses of a claim; `in_trouble`: whether there was trouble since it was last ready.
+pub fn news(
+    id: &ClaimId,
     before: Option<&DatabaseClaimStatus>,
-    now: &'a DatabaseClaimStatus,
+    now: &DatabaseClaimStatus,
     in_trouble: bool,
-) -> Option<News<'a>> {
+) -> Vec<News> {
+    let trouble = about_trouble(before, now, in_trouble);
+    let is_over = trouble.as_ref().is_some_and(|it| it.tone == Tone::Over);
+    let milestones = milestones(id, before, now)
+        .into_iter()
+        // The end of trouble says that it is Ready.
+        .filter(|it| !(is_over && it.reason == reason::READY));
+    trouble.into_iter().chain(milestones).collect()
+}
+
+fn about_trouble(
+    before: Option<&DatabaseClaimStatus>,
+    now: &DatabaseClaimStatus,
+    in_trouble: bool,
+) -> Option<News> {
     let was = before.and_then(trouble);
     match trouble(now) {
-        Some(trouble) if was.is_none_or(|was| was.reason != trouble.reason) => Some(News::Trouble(trouble)),
-        None if filling(now).is_some_and(|it| worse(before, it)) => filling(now).map(News::Warning),
-        None if is_ready(now) && (in_trouble || was.is_some()) => Some(News::Over),
+        Some(trouble) if was.is_none_or(|was| was.reason != trouble.reason) => {
+            Some(News::of(Tone::Trouble, trouble))
+        }
+        None if filling(now).is_some_and(|it| worse(before, it)) => {
+            filling(now).map(|it| News::of(Tone::Warning, it))
+        }
+        None if is_ready(now) && (in_trouble || was.is_some()) => Some(News::over()),
         _ => None,
     }
 }
@@ -92,6 +146,14 @@ mod tests {
         }
     }
 
+    fn tone(
+        before: Option<&DatabaseClaimStatus>,
+        now: &DatabaseClaimStatus,
+        in_trouble: bool,
+    ) -> Option<Tone> {
+        about_trouble(before, now, in_trouble).map(|it| it.tone)
+    }
+
     #[test]
     fn trouble_is_news_once_however_its_words_change_and_so_is_its_end() {
         let (starting, ready) = (status(reason::STARTING, ""), status(reason::READY, ""));
@@ -99,17 +161,14 @@ mod tests {
             status(reason::QUOTA_EXCEEDED, "7 of 8"),
             status(reason::QUOTA_EXCEEDED, "8 of 8"),
         );
-        assert!(matches!(news(None, &quota, false), Some(News::Trouble(_))));
-        assert!(matches!(
-            news(Some(&starting), &quota, false),
-            Some(News::Trouble(_))
-        ));
-        assert_eq!(news(Some(&quota), &same, true), None);
-        assert_eq!(news(Some(&quota), &starting, true), None);
-        assert_eq!(news(Some(&starting), &ready, true), Some(News::Over));
+        assert_eq!(tone(None, &quota, false), Some(Tone::Trouble));
+        assert_eq!(tone(Some(&starting), &quota, false), Some(Tone::Trouble));
+        assert_eq!(tone(Some(&quota), &same, true), None);
+        assert_eq!(tone(Some(&quota), &starting, true), None);
+        assert_eq!(tone(Some(&starting), &ready, true), Some(Tone::Over));
         assert_eq!(
-            news(Some(&quota), &ready, false),
-            Some(News::Over),
+            tone(Some(&quota), &ready, false),
+            Some(Tone::Over),
             "after a restart of the operator"
         );
     }
@@ -125,19 +184,16 @@ mod tests {
             filling.conditions.append(&mut volume);
             filling
         });
-        assert!(matches!(
-            news(Some(&ready), &filling, false),
-            Some(News::Warning(_))
-        ));
-        assert_eq!(news(Some(&filling), &filling, false), None);
-        assert_eq!(news(Some(&filling), &ready, false), None);
+        assert_eq!(tone(Some(&ready), &filling, false), Some(Tone::Warning));
+        assert_eq!(tone(Some(&filling), &filling, false), None);
+        assert_eq!(tone(Some(&filling), &ready, false), None);
     }
 
     #[test]
-    fn an_ordinary_start_is_no_news() {
+    fn an_ordinary_start_is_no_trouble() {
         let (starting, ready) = (status(reason::STARTING, ""), status(reason::READY, ""));
-        assert_eq!(news(None, &starting, false), None);
-        assert_eq!(news(Some(&starting), &ready, false), None);
-        assert_eq!(news(Some(&ready), &ready, false), None);
+        assert_eq!(tone(None, &starting, false), None);
+        assert_eq!(tone(Some(&starting), &ready, false), None);
+        assert_eq!(tone(Some(&ready), &ready, false), None);
     }
 }

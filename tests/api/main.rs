@@ -20,6 +20,7 @@ mod growth;
 mod lease;
 mod line;
 mod member;
+mod milestones;
 mod normal;
 mod program;
 mod resize;
@@ -128,6 +129,7 @@ fn trials(bench: Option<&Bench>, durations: &Durations) -> Vec<Trial> {
         weather::a_pass_that_panics_disturbs_no_other_claim,
         shutdown::sigterm_in_the_middle_of_work_finishes_what_runs_and_releases_the_lease,
         grants::what_is_granted_is_what_is_used,
+        milestones::an_ordinary_life_is_told_once_and_a_restarted_operator_repeats_nothing,
         growth::a_growth_that_is_stuck_is_named_in_the_drivers_words_and_heals,
         growth::a_growth_that_is_refused_is_not_asked_for_at_every_pass,
         walks::a_claim_ends_where_a_fresh_one_with_its_spec_begins,

@@ -16,6 +16,7 @@
 mod cluster;
 mod growth;
 mod memory;
+mod milestones;
 mod start;
 mod states;
 mod words;

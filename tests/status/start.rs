@@ -8,7 +8,7 @@ use crate::states::{pod, say, started};
 use crate::{at, condition, status_of};
 
 /// The distinct statuses that a story leads to, a tenth of a second per scene.
-fn written(story: Vec<Cluster>) -> Vec<DatabaseClaimStatus> {
+pub fn written(story: Vec<Cluster>) -> Vec<DatabaseClaimStatus> {
     let mut written = Vec::new();
     go_on(&mut written, 0, story);
     written
@@ -26,7 +26,7 @@ fn go_on(written: &mut Vec<DatabaseClaimStatus>, from: i64, story: Vec<Cluster>)
 }
 
 /// An ordinary start: every pass that something new may trigger.
-fn start(mut cluster: Cluster) -> Vec<Cluster> {
+pub fn start(mut cluster: Cluster) -> Vec<Cluster> {
     let mut scenes = vec![cluster.clone()];
     let mut scene = |cluster: &mut Cluster, change: &dyn Fn(&mut Cluster)| {
         change(cluster);
