@@ -8,8 +8,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use devcluster::prerequisites::{self, Task};
 use devcluster::storage::{CLASS, FIXED_CLASS, Provisioner};
-use devcluster::{Cluster, Options, Profile};
+use devcluster::{Cluster, Options, Profile, Progress};
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -343,6 +344,7 @@ async fn an_unprivileged_pod_writes_through_fs_group() -> Result<()> {
         eprintln!("skipped: nodes need root");
         return Ok(());
     }
+    prerequisites::ensure(&[Task::Nodes, Task::EngineImages], Progress::Stderr).await?;
     let profile = Profile::Node { nodes: 1 };
     let cluster = Cluster::start(Options {
         profile,

@@ -77,15 +77,17 @@ async fn run(runtime: &Arc<tokio::runtime::Runtime>, arguments: Arguments) -> an
 
 type Bench = (Arc<tokio::runtime::Runtime>, Arc<Suite>);
 
+macro_rules! tests {
+    ($bench:ident, $durations:ident: $($module:ident :: $test:ident),* $(,)?) => {
+        vec![$(trial(concat!(stringify!($module), "::", stringify!($test)), $bench.cloned(), $durations, |suite| {
+            Box::pin(async move { $module::$test(&suite).await })
+        })),*]
+    };
+}
+
 fn trials(bench: Option<&Bench>, durations: &Durations) -> Vec<Trial> {
-    macro_rules! tests {
-        ($($module:ident :: $test:ident),* $(,)?) => {
-            vec![$(trial(concat!(stringify!($module), "::", stringify!($test)), bench.cloned(), durations, |suite| {
-                Box::pin(async move { $module::$test(&suite).await })
-            })),*]
-        };
-    }
     let named = tests![
+        bench, durations:
         schema::wrong_claims_are_refused_with_words_that_help,
         schema::names_that_do_not_fit_are_refused,
         schema::unknown_fields_are_refused_under_strict_validation,
@@ -105,6 +107,18 @@ fn trials(bench: Option<&Bench>, durations: &Durations) -> Vec<Trial> {
         lease::a_deleted_lease_is_not_taken_before_its_term_is_over,
         lease::a_standby_is_ready_and_writes_nothing_until_it_leads,
         lease::a_leader_whose_lease_ran_out_writes_nothing,
+    ];
+    named
+        .into_iter()
+        .chain(more_trials(bench, durations))
+        .chain(line_trials(bench, durations))
+        .collect()
+}
+
+/// Deletions, a cluster that is in trouble, and what belongs to no other part.
+fn more_trials(bench: Option<&Bench>, durations: &Durations) -> Vec<Trial> {
+    tests![
+        bench, durations:
         deletion::a_claim_that_is_deleted_in_the_foreground_ends,
         deletion::a_claim_that_is_deleted_in_the_background_ends,
         deletion::a_claim_that_is_deleted_as_an_orphan_ends_and_the_same_claim_goes_on,
@@ -137,8 +151,7 @@ fn trials(bench: Option<&Bench>, durations: &Durations) -> Vec<Trial> {
         resize::a_refused_resize_is_one_restart_and_told_why,
         resize::a_full_quota_stops_nothing_but_the_larger_size,
         rights::a_withdrawn_right_is_named_with_verb_and_resource_and_heals,
-    ];
-    named.into_iter().chain(line_trials(bench, durations)).collect()
+    ]
 }
 
 fn line_trials(bench: Option<&Bench>, durations: &Durations) -> impl Iterator<Item = Trial> {
