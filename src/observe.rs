@@ -288,6 +288,7 @@ impl Observer {
                 .map(|password| Credentials {
                     v: FORMAT,
                     password,
+                    login: entry("username").and_then(|it| String::from_utf8(it.to_vec()).ok()),
                     ..Credentials::default()
                 }),
         };

@@ -30,7 +30,7 @@ use shown::{member, resolved};
 
 pub use news::{News, Tone, is_ready, news, trouble};
 pub use refusal::Refusal;
-pub use rotation::rotation_waits;
+pub use rotation::{end_waits, rotation_waits};
 pub use step::postponed;
 
 /// How long the steps of an ordinary start are shown as one.

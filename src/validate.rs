@@ -25,6 +25,8 @@ pub struct References {
     pub restart: Option<String>,
     /// The claim's annotation that asks for new credentials.
     pub rotation: Option<String>,
+    /// The claim's annotation that asks to end the previous credentials.
+    pub end_previous: Option<String>,
     /// Whether the agent that runs knows nothing of TLS: what it cannot offer must not be insisted on.
     pub without_tls: bool,
 }
@@ -197,6 +199,7 @@ pub fn validate(
         extensions: BTreeSet::from_iter(spec.extensions.clone()).into_iter().collect(),
         restart: references.restart.clone(),
         rotation: references.rotation.clone(),
+        end_previous: references.end_previous.clone(),
         plaintext: !spec.tls.required || references.without_tls,
         paused: spec.paused,
         identity,

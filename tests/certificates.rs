@@ -83,6 +83,8 @@ fn observed(admin: &Keys, binding: &str, shown: &str) -> Observed {
         applied: Applied::default(),
         pending_restart: vec![],
         write_test: None,
+        access: None,
+        password_set_back: None,
         disk_percent: None,
         tls: Some(TlsReport {
             certificate: first(shown).map(|it| fingerprint(&it)).unwrap_or_default(),

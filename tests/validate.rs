@@ -65,6 +65,7 @@ fn on(identity: Identity) -> References {
     References {
         restart: None,
         rotation: None,
+        end_previous: None,
         without_tls: false,
         identity: Some(identity),
         requested: None,
@@ -76,6 +77,7 @@ fn having(gib: u64) -> References {
     References {
         restart: None,
         rotation: None,
+        end_previous: None,
         without_tls: false,
         identity: None,
         requested: Some(Bytes(gib * Bytes::GIB)),

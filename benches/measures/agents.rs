@@ -167,6 +167,8 @@ async fn report(client: &Client, (namespace, claim): &(String, String), pod: &st
             message: None,
         }),
         disk_percent: Some(5),
+        access: None,
+        password_set_back: None,
         tls: Some(TlsReport {
             certificate: dbclaim::certificate::fingerprint(&certificate),
             ca: dbclaim::certificate::fingerprint(&entry(path::CA_FILE).context("no ca.crt yet")?.0),

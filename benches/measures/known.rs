@@ -256,6 +256,8 @@ fn report(own: &Own) -> Detail {
             message: None,
         }),
         disk_percent: Some(5),
+        access: None,
+        password_set_back: None,
         tls: Some(TlsReport {
             certificate: own.fingerprint("certificate"),
             ca: own.fingerprint("ca"),

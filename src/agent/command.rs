@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -69,6 +70,9 @@ pub(super) struct Settings {
     /// Port of the HTTP server, for tests
     #[arg(long, global = true, hide = true, default_value_t = AGENT_PORT)]
     pub(super) port: u16,
+    /// Seconds between looks at the application's logins and database, for tests
+    #[arg(long, global = true, hide = true, default_value_t = 60)]
+    check_seconds: u64,
 }
 
 impl Settings {
@@ -76,9 +80,19 @@ impl Settings {
         Root::new(self.root.clone().unwrap_or_default())
     }
 
+    /// Pause between looks at the application's logins and database.
+    pub(super) fn check(&self) -> Duration {
+        Duration::from_secs(self.check_seconds)
+    }
+
     /// The arguments with which a child of ours sees the same settings; the rest is in the environment.
     pub(super) fn forwarded(&self) -> Vec<std::ffi::OsString> {
-        let mut arguments = vec!["--port".into(), self.port.to_string().into()];
+        let mut arguments = vec![
+            "--port".into(),
+            self.port.to_string().into(),
+            "--check-seconds".into(),
+            self.check_seconds.to_string().into(),
+        ];
         if let Some(root) = &self.root {
             arguments.extend(["--root".into(), root.into()]);
         }

@@ -58,22 +58,50 @@ pub(super) struct Wanted<'a> {
     pub(super) in_force: u64,
     /// All of it was done once.
     pub(super) settled: bool,
+    /// The role was given the right to create databases once.
+    pub(super) may_create: bool,
+    /// Identifier of the application's database as it was last, where the engine has one.
+    pub(super) known_database: Option<u32>,
     /// Now.
     pub(super) now: Timestamp,
 }
 
 impl Wanted<'_> {
-    /// Whether the credentials before these stay valid.
-    pub(super) fn previous_is_valid(&self) -> bool {
-        self.credentials.is_some_and(|it| it.previous_is_valid(self.now))
+    /// What is wanted of the previous credentials.
+    pub(super) fn previous(&self) -> Previous<'_> {
+        match self.credentials {
+            Some(it) if it.previous_is_valid(self.now) => {
+                it.previous_password().map_or(Previous::Kept, Previous::Valid)
+            }
+            _ => Previous::Ended,
+        }
     }
 }
 
-/// What is in force after settling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is wanted of the previous credentials.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Previous<'a> {
+    /// They are refused.
+    Ended,
+    /// What the database has stays; their password is not known.
+    Kept,
+    /// This password is let in.
+    Valid(&'a str),
+}
+
+/// What is so after settling.
+#[derive(Debug, Default)]
 pub(super) struct Settled {
     /// Generation of the credentials in force; 0: no role yet, since there are no credentials.
     pub(super) credentials: u64,
+    /// Identifier of the application's database, where the engine has one.
+    pub(super) database: Option<u32>,
+    /// Whether somebody had changed the password inside the database, and it was set back.
+    pub(super) password_set_back: bool,
+    /// What keeps an application out that uses the Secret.
+    pub(super) access: Option<Trouble>,
+    /// What could not be done and does not keep an application out.
+    pub(super) warning: Option<EngineError>,
 }
 
 /// The running configuration.
@@ -164,7 +192,8 @@ impl Engine {
         each!(self, driver => driver.version().await)
     }
 
-    /// Brings the application's role and database into being. Idempotent after a crash at any point.
+    /// Brings the application's role and database into being, and back to what they should be; says what keeps an
+    /// application out. Idempotent after a crash at any point. Where all is as it should be, it only reads.
     pub(super) async fn settle(&self, wanted: &Wanted<'_>) -> Result<Settled, EngineError> {
         each!(self, driver => driver.settle(wanted).await)
     }

@@ -46,6 +46,12 @@ pub(super) struct State {
     /// The application's role and database were set up completely once.
     #[serde(default)]
     pub(super) settled: bool,
+    /// The application's role was given the right to create databases.
+    #[serde(default)]
+    pub(super) may_create: bool,
+    /// The engine's identifier of the application's database (PostgreSQL: its OID).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) database: Option<u32>,
 }
 
 /// The mounted volume.

@@ -93,12 +93,20 @@ pub mod reason {
     pub const STOPPING: &str = "Stopping";
     /// The engine answers and refuses writes.
     pub const WRITE_TEST_FAILED: &str = "WriteTestFailed";
+    /// The application's database was dropped.
+    pub const DATABASE_MISSING: &str = "DatabaseMissing";
+    /// The database refuses the application's login.
+    pub const LOGIN_REFUSED: &str = "LoginRefused";
+    /// The engine runs and does not answer new connections.
+    pub const ENGINE_UNREACHABLE: &str = "EngineUnreachable";
     /// The endpoint is not listed ready yet.
     pub const ENDPOINT_NOT_READY: &str = "EndpointNotReady";
     /// A newer password is not in force yet.
     pub const CREDENTIALS_PENDING: &str = "CredentialsPending";
-    /// New credentials were asked for and are on their way, or wait for the end of the overlap before.
+    /// New credentials are on their way.
     pub const ROTATING: &str = "Rotating";
+    /// New credentials were asked for and wait until the previous ones end.
+    pub const ROTATION_WAITING: &str = "RotationWaiting";
     /// The server's certificate cannot be used, has expired or is for other names.
     pub const CERTIFICATE_INVALID: &str = "CertificateInvalid";
     /// A difference in the Pod template waits for a restart.

@@ -57,6 +57,8 @@ pub mod key {
     pub const RESTART: &str = "platform.acme.com/restart";
     /// Annotation on a claim: any other value than before asks for new credentials.
     pub const ROTATE: &str = "platform.acme.com/rotate-credentials";
+    /// Annotation on a claim: any other value than before ends the previous credentials at once.
+    pub const END_PREVIOUS: &str = "platform.acme.com/end-previous-credentials";
     /// Annotation on a Pod: wanted generations, so that the kubelet delivers changed files at once.
     pub const WANTED: &str = "platform.acme.com/wanted";
 }

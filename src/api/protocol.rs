@@ -106,16 +106,24 @@ pub struct Credentials {
     pub login: Option<String>,
     /// The credentials before these, where they were rotated: present, they stay valid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous: Option<Previous>,
+    pub previous: Option<Box<Previous>>,
     /// Rotation that was asked for and brought these, or was there before them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<String>,
+    /// Request to end the previous credentials that was carried out last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Box<str>>,
 }
 
 impl Credentials {
     /// Name that applications log in with. `username`: the application role.
     pub fn login<'a>(&'a self, username: &'a str) -> &'a str {
         self.login.as_deref().unwrap_or(username)
+    }
+
+    /// Password of the credentials before these, as far as it is known.
+    pub fn previous_password(&self) -> Option<&str> {
+        self.previous.as_ref()?.password.as_deref()
     }
 
     /// End of the credentials before these, as far as it is known.
@@ -131,16 +139,34 @@ impl Credentials {
     /// Whether the credentials before these stay valid for now.
     pub fn previous_is_valid(&self, now: Timestamp) -> bool {
         let valid = |it: &Previous| it.until.is_none_or(|until| now < until);
-        self.previous.as_ref().is_some_and(valid)
+        self.previous.as_deref().is_some_and(valid)
     }
 }
 
 /// Credentials that were replaced.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Previous {
     /// When they end. Absent as long as applications were not given the new ones: the overlap begins then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// Their password, which the agent keeps valid until then. Absent where it is not known: the agent keeps what
+    /// the database has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// Whether they end as soon as applications were given the new ones, without an overlap.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_once: bool,
+}
+
+impl std::fmt::Debug for Previous {
+    // A password must never reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Previous")
+            .field("until", &self.until)
+            .field("at_once", &self.at_once)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The other name by which applications log in, where an engine knows one password per role: rotations alternate
@@ -224,6 +250,12 @@ pub struct Report {
     /// Outcome of the newest write test; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_test: Option<WriteTest>,
+    /// What keeps an application out that uses the Secret, although the engine runs; absent while nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Trouble>,
+    /// When a password that was changed inside the database was last set back to that of the Secret, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_set_back: Option<String>,
     /// What clients get to see of TLS; absent from an agent that knows nothing of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsReport>,

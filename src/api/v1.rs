@@ -295,6 +295,12 @@ pub struct RotationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub previous_valid_until: Option<String>,
+
+    /// Value of the annotation `platform.acme.com/end-previous-credentials` that was carried out last. A long value
+    /// is told by its hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub previous_ended: Option<String>,
 }
 
 /// One word for people.

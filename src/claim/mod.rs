@@ -51,6 +51,8 @@ pub struct Claim {
     pub restart: Option<String>,
     /// Rotation of the credentials that was asked for: any text that was not there before.
     pub rotation: Option<String>,
+    /// Request to end the previous credentials at once: any text that was not there before.
+    pub end_previous: Option<String>,
     /// Whether connections without TLS are let in.
     pub plaintext: bool,
     /// Whether the operator keeps its hands off.

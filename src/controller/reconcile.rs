@@ -217,7 +217,8 @@ fn references(claim: &DatabaseClaim, id: &ClaimId, observed: &Observed) -> Refer
         requested: volume.and_then(|it| it.requested),
         capacity: volume.and_then(|it| it.capacity),
         restart: claim.annotations().get(key::RESTART).cloned(),
-        rotation: renewal::asked(claim),
+        rotation: renewal::asked(claim, key::ROTATE),
+        end_previous: renewal::asked(claim, key::END_PREVIOUS),
         without_tls: observed.current_report(id).is_some_and(|it| it.tls.is_none()),
     }
 }

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::Context;
-use crate::api::key;
 use crate::api::protocol::{Credentials, FORMAT};
 use crate::api::v1::DatabaseClaim;
 use crate::certificate::Keys;
@@ -18,12 +17,12 @@ use crate::render::hash;
 
 /// Pause before looking again at a certificate that is to be renewed and waits for something.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Longest request for a rotation that is kept as it is.
+/// Longest value of an annotation that is kept as it is.
 const LONGEST: usize = 64;
 
-/// Rotation that a claim asks for, as it is kept: a long one by its hash.
-pub(super) fn asked(claim: &DatabaseClaim) -> Option<String> {
-    let asked = claim.annotations().get(key::ROTATE).filter(|it| !it.is_empty())?;
+/// What a claim asks for by an annotation, as it is kept: a long value by its hash.
+pub(super) fn asked(claim: &DatabaseClaim, key: &str) -> Option<String> {
+    let asked = claim.annotations().get(key).filter(|it| !it.is_empty())?;
     if asked.len() > LONGEST {
         return Some(hash(&asked.as_str().into()));
     }
@@ -66,8 +65,9 @@ pub(super) fn credentials(
         login: None,
         previous: None,
         rotation: claim.rotation.clone(),
+        ended: claim.end_previous.as_deref().map(Into::into),
     });
-    let current = plan::credentials(observed, fresh.clone(), initialized)?;
+    let current = plan::credentials(claim, observed, fresh.clone(), initialized)?;
     let rotation = Rotation {
         claim,
         observed,

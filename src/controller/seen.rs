@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::memory::Remembered;
 use super::{Context, renewal};
-use crate::api::FINALIZER;
 use crate::api::condition::reason;
 use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus};
+use crate::api::{FINALIZER, key};
 use crate::claim::ClaimId;
 use crate::observe::MadeSecrets;
 use crate::observe::cache::newer;
@@ -27,7 +27,7 @@ pub(super) struct Seen {
     pub(super) secrets_age: Option<Duration>,
     /// Time since our last status write.
     pub(super) status_age: Option<Duration>,
-    /// Whether a rotation was asked for that the status does not know as done.
+    /// Whether a rotation, or the end of previous credentials, was asked for that the status does not know as done.
     pub(super) rotation_open: bool,
     /// Why the API server refused to resize the Pod while it runs, for the claim as it is.
     pub(super) not_in_place: Option<String>,
@@ -48,7 +48,9 @@ impl Seen {
         let status = remembered.newest_status(&resource_version, written);
         let released = remembered.released;
         let rotation = status.as_ref().and_then(|it| it.rotation.as_ref());
-        let rotation_open = status::rotation_waits(renewal::asked(claim).as_deref(), rotation);
+        let [rotate, end] = [key::ROTATE, key::END_PREVIOUS].map(|key| renewal::asked(claim, key));
+        let rotation_open = status::rotation_waits(rotate.as_deref(), rotation)
+            || status::end_waits(end.as_deref(), rotation);
         let (resource_version, mut finalizers) = match remembered.answered {
             Some((version, finalizers)) if newer(&version, &resource_version) => (version, finalizers),
             _ => (resource_version, meta.finalizers.clone().unwrap_or_default()),
@@ -110,7 +112,8 @@ impl Seen {
         (pending && self.rotation_open)
             || status.conditions.iter().any(|it| {
                 let open = [reason::SECRET_UNREADABLE, reason::CERTIFICATE_INVALID];
-                open.contains(&it.reason.as_str()) || (pending && it.reason == reason::CREDENTIALS_PENDING)
+                let waits = [reason::CREDENTIALS_PENDING, reason::ROTATING];
+                open.contains(&it.reason.as_str()) || (pending && waits.contains(&it.reason.as_str()))
             })
     }
 

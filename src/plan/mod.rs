@@ -321,10 +321,13 @@ fn drifted(child: &Child, object: &Object, plan: &mut Plan) -> bool {
 /// that Secret; and it is changed only when its Secret is as it should be.
 fn markers(input: &Input<'_>, plan: &mut Plan) {
     let Input { claim, observed, .. } = input;
-    let waiting = plan
-        .blocked
-        .iter()
-        .any(|it| it.condition == kind::CREDENTIALS_READY);
+    let open = input
+        .desired
+        .secrets
+        .as_ref()
+        .is_some_and(|it| it.previous_is_open);
+    let blocked = |it: &Blocked| it.condition == kind::CREDENTIALS_READY;
+    let waiting = open || plan.blocked.iter().any(blocked);
     let pairs = [
         (Slot::AdminSecret, Slot::AdminMarker, &observed.admin),
         (Slot::AppSecret, Slot::AppMarker, &observed.app),

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use crate::api::condition::{kind, reason};
-use crate::api::protocol::Credentials;
+use crate::api::protocol::{Credentials, Previous};
 use crate::claim::Claim;
 use crate::render::{Object, Slot};
 
 use super::observed::{Observed, SecretState};
-use super::{Blocked, Input, LOOK_AGAIN, Plan, Step};
+use super::{Blocked, Input, LOOK_AGAIN, Plan, Step, rotation};
 
 /// Pause before looking again whether the database knows a password; its report says so sooner.
 const PENDING: Duration = Duration::from_secs(5);
@@ -17,11 +17,23 @@ const PENDING: Duration = Duration::from_secs(5);
 /// The credentials that both Secrets are rendered from: those of the admin Secret; without one, the binding
 /// Secret's password where the database was never initialised, else `fresh`. `None`: nothing is to be written in
 /// this pass, because nothing was read or what was read makes no sense.
+///
+/// Fresh credentials of a database with data follow those of the binding Secret, which stay valid until the binding
+/// Secret has the fresh ones.
 pub fn credentials(
+    claim: &Claim,
     observed: &Observed,
     fresh: Option<Credentials>,
     initialized: bool,
 ) -> Option<Credentials> {
+    // Higher than what the database has: its report must not be taken for one of the fresh password.
+    let reported = observed
+        .any_report(&claim.id)
+        .map_or(0, |it| it.applied.credentials);
+    let fresh = fresh.map(|fresh| Credentials {
+        generation: fresh.generation.max(reported.saturating_add(1)),
+        ..fresh
+    });
     match (&observed.admin, &observed.app) {
         (SecretState::Present { credentials, .. }, _) => credentials.clone(),
         // A database that was never initialised takes the password that applications already have.
@@ -34,6 +46,22 @@ pub fn credentials(
         ) if !initialized => fresh.map(|fresh| Credentials {
             password: app.password.clone(),
             ..fresh
+        }),
+        (
+            SecretState::Absent,
+            SecretState::Present {
+                credentials: Some(app),
+                applied,
+                ..
+            },
+        ) => fresh.map(|fresh| Credentials {
+            previous: Some(Box::new(Previous {
+                until: None,
+                // A password that somebody else wrote into the Secret is not one that the database has to accept.
+                password: applied.is_some().then(|| app.password.clone()),
+                at_once: true,
+            })),
+            ..rotation::following(claim, app, fresh)
         }),
         (SecretState::Absent, _) | (SecretState::Untried, SecretState::Untried) => fresh,
         (SecretState::Unread | SecretState::Made { .. } | SecretState::Untried, _) => None,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::refusal::because;
 use super::{pod, refusal};
 use crate::api::condition::reason;
+use crate::api::key;
 use crate::api::protocol::{MemberPhase, Report, Trouble};
 use crate::claim::{Claim, FIRST_MEMBER};
 use crate::plan::observed::{Child, Observed, Pod, SecretState, Volume, Warning};
@@ -243,9 +244,24 @@ pub(super) fn credentials(claim: &Claim, observed: &Observed) -> Verdict {
         ),
         (false, true) => Verdict::good(
             reason::READY,
-            format!("Secret {} holds what a client needs", claim.id.app_secret()),
+            format!(
+                "Secret {} holds what a client needs{}",
+                claim.id.app_secret(),
+                set_back(observed.current_report(&claim.id))
+            ),
         ),
     }
+}
+
+/// What is said of a password that was changed inside the database.
+fn set_back(report: Option<&Report>) -> String {
+    let at = report.and_then(|it| it.password_set_back.as_deref());
+    at.map_or_else(String::new, |at| {
+        format!(
+            ". Somebody changed the password inside the database; it was set back to that of the Secret at {at}. To change it, use the annotation {}",
+            key::ROTATE
+        )
+    })
 }
 
 /// What the agent says of a certificate, and what to do about it.
@@ -329,6 +345,22 @@ fn running(claim: &Claim, observed: &Observed, child: &Child, pod: &Pod) -> Verd
     member(claim, observed, report, &child.name, pod.ready)
 }
 
+/// What keeps an application out that uses the Secret.
+fn keeps_out(report: &Report) -> Option<Verdict> {
+    let Trouble { reason, message } = report.access.as_ref()?;
+    Some(Verdict::bad(reason, message.clone()))
+}
+
+fn unreachable(pod: &str, trouble: &Trouble) -> Verdict {
+    Verdict::bad(
+        reason::ENGINE_UNREACHABLE,
+        format!(
+            "the database in Pod {pod} runs and does not answer new connections{}. If this lasts, see: kubectl logs {pod}",
+            because(&trouble.message)
+        ),
+    )
+}
+
 fn stopping(pod: &str) -> Verdict {
     Verdict::bad(
         reason::STOPPING,
@@ -363,10 +395,13 @@ fn member(claim: &Claim, observed: &Observed, report: &Report, pod: &str, pod_re
         (MemberPhase::Stopping, _) => return stopping(pod),
         (MemberPhase::Starting, None) => return starting("starting"),
         (MemberPhase::Initializing, _) => return starting("being created"),
+        (MemberPhase::Recovering, Some(trouble)) if trouble.reason == reason::ENGINE_UNREACHABLE => {
+            return unreachable(pod, trouble);
+        }
         (MemberPhase::Recovering, _) => return starting("recovering what was written before it stopped"),
         (MemberPhase::Running, _) => {}
     }
-    if let Some(verdict) = refuses_writes(claim, observed, report) {
+    if let Some(verdict) = refuses_writes(claim, observed, report).or_else(|| keeps_out(report)) {
         return verdict;
     }
     if let Some(tls) = report.tls.as_ref().filter(|it| !it.verified && !claim.plaintext) {
@@ -406,11 +441,18 @@ pub(super) fn needs_a_human(plan: &Plan, observed: &Observed, claim: &Claim) -> 
         return Some(Verdict::good(blocked.reason, blocked.message.clone()));
     }
     match observed.current_report(&claim.id) {
-        Some(Report {
-            phase: MemberPhase::Blocked,
-            trouble: Some(Trouble { reason, message }),
-            ..
-        }) => Some(Verdict::good(reason, message.clone())),
+        Some(
+            Report {
+                phase: MemberPhase::Blocked,
+                trouble: Some(Trouble { reason, message }),
+                ..
+            }
+            | Report {
+                phase: MemberPhase::Running,
+                access: Some(Trouble { reason, message }),
+                ..
+            },
+        ) => Some(Verdict::good(reason, message.clone())),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Moment, Verdict, diagnosis};
 use crate::api::condition::reason;
+use crate::api::key;
 use crate::api::protocol::Credentials;
 use crate::api::v1::{DatabaseClaimStatus, RotationStatus};
 use crate::claim::Claim;
@@ -10,6 +11,11 @@ use crate::plan::observed::{Observed, SecretState};
 /// Whether a rotation is asked for that is not known as done.
 pub fn rotation_waits(asked: Option<&str>, known: Option<&RotationStatus>) -> bool {
     asked.is_some() && asked != known.and_then(|it| it.done.as_deref())
+}
+
+/// Whether the end of previous credentials is asked for that is not known as done.
+pub fn end_waits(asked: Option<&str>, known: Option<&RotationStatus>) -> bool {
+    asked.is_some() && asked != known.and_then(|it| it.previous_ended.as_deref())
 }
 
 /// What is known of rotations: by the admin Secret where it was read, else as before. One is done when the end of
@@ -26,32 +32,51 @@ pub(super) fn known(observed: &Observed, before: Option<&DatabaseClaimStatus>) -
     if credentials.previous_is_open() {
         return kept();
     }
-    let done = credentials.rotation.clone()?;
+    let (done, previous_ended) = (
+        credentials.rotation.clone(),
+        credentials.ended.clone().map(String::from),
+    );
+    if done.is_none() && previous_ended.is_none() {
+        return None;
+    }
     Some(RotationStatus {
-        done: Some(done),
-        previous_valid_until: credentials.previous_until().map(|it| it.to_string()),
+        done,
+        previous_valid_until: credentials.previous_until().map(|it| format!("{it:.0}")),
+        previous_ended,
     })
 }
 
 /// The condition CredentialsReady where nothing stands in the way. Credentials that are being replaced are valid.
 pub(super) fn credentials(claim: &Claim, observed: &Observed, moment: Moment<'_>) -> Verdict {
     let verdict = diagnosis::credentials(claim, observed);
+    if !verdict.is_true {
+        return verdict;
+    }
+    let current = match &observed.admin {
+        SecretState::Present { credentials, .. } => credentials.as_ref(),
+        _ => None,
+    };
     let known = known(observed, moment.before);
-    if !verdict.is_true || !rotation_waits(claim.rotation.as_deref(), known.as_ref()) {
+    let asked = rotation_waits(claim.rotation.as_deref(), known.as_ref());
+    if !asked && !current.is_some_and(Credentials::previous_is_open) {
         return verdict;
     }
     let secret = claim.id.app_secret();
-    let until = match &observed.admin {
-        SecretState::Present { credentials, .. } => {
-            credentials.as_ref().and_then(Credentials::previous_until)
-        }
-        _ => None,
-    };
-    let message = match until.filter(|until| moment.now < *until) {
-        Some(until) => format!(
-            "a rotation was asked for; it begins when the credentials of the one before have ended, at {until}. Those in Secret {secret} are valid"
+    let until = current.and_then(Credentials::previous_until);
+    match until.filter(|until| moment.now < *until) {
+        Some(until) => Verdict::good(
+            reason::ROTATION_WAITING,
+            format!(
+                "a rotation was asked for; it begins when the previous credentials end, at {until:.0}. To end them now: kubectl annotate dbclaim {} {}=\"$(date +%s)\" --overwrite. The credentials in Secret {secret} are valid",
+                claim.id.name,
+                key::END_PREVIOUS
+            ),
         ),
-        None => format!("new credentials are being made; those in Secret {secret} are valid meanwhile"),
-    };
-    Verdict::good(reason::ROTATING, message)
+        None => Verdict::good(
+            reason::ROTATING,
+            format!(
+                "the database is being given new credentials; those in Secret {secret} are valid, and are replaced when the database has the new ones"
+            ),
+        ),
+    }
 }

@@ -1,7 +1,7 @@
 //! Passwords: changed when asked for, and never because a file is missing, broken or old.
 
 use crate::client::Client;
-use crate::engines::Prerequisites;
+use crate::engines::{Engine, Prerequisites};
 use crate::member::{Member, wait};
 use jiff::Timestamp;
 use serde_json::json;
@@ -19,6 +19,10 @@ pub(crate) const TESTS: &[(&str, crate::Real)] = &[
     (
         "credentials::rotated_ones_overlap_through_a_crash_until_their_end",
         rotated_ones_overlap_through_a_crash_until_their_end,
+    ),
+    (
+        "credentials::those_of_the_secret_stay_valid_while_newer_ones_come_and_go",
+        those_of_the_secret_stay_valid,
     ),
     (
         "credentials::no_password_reaches_a_log_or_a_statement",
@@ -132,6 +136,45 @@ fn rotated_ones_overlap_through_a_crash_until_their_end(needs: &Prerequisites) {
         }
     });
     wait_password(&member, "of 3");
+}
+
+/// The admin Secret is deleted again and again while the agent's reports do not arrive: applications keep what the
+/// binding Secret says, until it says something newer, and what ended is refused.
+fn those_of_the_secret_stay_valid(needs: &Prerequisites) {
+    let mut member = Member::started(needs);
+    let second = needs.engine.dialect().second_login;
+    let given = |member: &mut Member, generation: u64, login: &'static str, previous: &str, until| {
+        let previous = json!({"password": previous, "until": until, "atOnce": true});
+        let file = json!({"v": 1, "generation": generation, "password": format!("of {generation}"),
+            "login": (login != "shopkeeper").then_some(login), "previous": previous});
+        member.write_credentials(&file.to_string());
+        member.login = login;
+        wait_password(member, &format!("of {generation}"));
+    };
+    for generation in 2..4 {
+        given(&mut member, generation, second, PASSWORD, None::<Timestamp>);
+        let_in(&mut member, "shopkeeper", PASSWORD).unwrap();
+    }
+    let_in(&mut member, second, "of 2").expect_err("nobody was given it");
+    // The application changes what is still promised to it.
+    let change = match needs.engine {
+        Engine::Postgres => "ALTER ROLE shopkeeper PASSWORD NULL",
+        Engine::Mysql => "ALTER USER shopkeeper DISCARD OLD PASSWORD",
+    };
+    member.administer("postgres", change).unwrap();
+    wait(Duration::from_secs(60), "what is promised is valid again", || {
+        let_in(&mut member, "shopkeeper", PASSWORD).map_err(|error| format!("{error}\n{}", member.log()))
+    });
+    // The binding Secret has the third, and what was before ends.
+    given(&mut member, 3, second, PASSWORD, Some(Timestamp::UNIX_EPOCH));
+    wait(Duration::from_secs(60), "the first ones end", || {
+        match let_in(&mut member, "shopkeeper", PASSWORD) {
+            Err(_) => Ok(()),
+            Ok(()) => Err(member.log()),
+        }
+    });
+    given(&mut member, 4, "shopkeeper", "of 3", None::<Timestamp>);
+    let_in(&mut member, second, "of 3").unwrap();
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test needs the time")]

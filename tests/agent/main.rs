@@ -13,6 +13,8 @@
     reason = "a test fails by panicking; with a harness of its own the linter does not see that these are tests"
 )]
 
+mod access;
+mod admin;
 mod certificates;
 mod client;
 mod config;
@@ -22,6 +24,7 @@ mod credentials;
 mod durations;
 mod engines;
 mod guard;
+mod logins;
 mod member;
 mod mysql;
 mod pure;
@@ -98,10 +101,16 @@ fn install(tasks: &[Task]) -> Result<(), String> {
 /// What every engine must do, and what only this one can.
 fn tests(engine: &str) -> Vec<(&'static str, Real)> {
     let own: &[_] = match engine {
-        "postgres" => &[crash::POSTGRES, service::POSTGRES],
+        "postgres" => &[
+            access::POSTGRES,
+            crash::POSTGRES,
+            logins::POSTGRES,
+            service::POSTGRES,
+        ],
         _ => &[mysql::TESTS],
     };
     let all: &[_] = &[
+        access::TESTS,
         certificates::TESTS,
         config::TESTS,
         crash::TESTS,

@@ -153,7 +153,7 @@ impl Member {
         command
             .arg("--root")
             .arg(&self.root)
-            .args(["--port", &self.http.to_string()])
+            .args(["--port", &self.http.to_string(), "--check-seconds", "1"])
             .env_clear()
             .envs([
                 ("PATH", self.needs.bin.to_str().unwrap()),

@@ -37,7 +37,7 @@ pub(crate) const TESTS: &[(&str, crate::Real)] = &[
 const PASSWORD: &str = "first p@ss";
 
 /// A statement of the administrator, tried as a user of the system.
-fn administer(member: &Member, uid: u32, statement: &str) -> Result<String, String> {
+pub(crate) fn administer(member: &Member, uid: u32, statement: &str) -> Result<String, String> {
     let socket = format!("--socket={}/run/dbclaim/mysqld.sock", member.root.display());
     let execute = format!("--execute={statement}");
     let output = member.inside(

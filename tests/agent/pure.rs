@@ -140,6 +140,8 @@ fn a_report_is_one_annotation() {
         },
         pending_restart: vec!["shared_buffers".into()],
         write_test: None,
+        access: None,
+        password_set_back: None,
         disk_percent: Some(40),
         tls: None,
     };

@@ -55,8 +55,8 @@ fn a_new_member_serves_the_application(needs: &Prerequisites) {
     for (question, answer) in [
         ("SELECT current_user, current_database()", "shopkeeper|orders"),
         (
-            "SELECT rolsuper OR rolcreaterole OR rolcreatedb FROM pg_roles WHERE rolname = current_user",
-            "f",
+            "SELECT rolsuper OR rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user",
+            "f|t",
         ),
         (
             "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'orders'",

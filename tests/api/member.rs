@@ -70,6 +70,8 @@ impl Agent {
                 ok: true,
                 message: None,
             }),
+            access: None,
+            password_set_back: None,
             disk_percent: Some(5),
             tls: Some(tls(secret)?),
         })

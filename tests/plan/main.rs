@@ -11,6 +11,7 @@
 mod adoption;
 mod cluster;
 mod credentials;
+mod cut;
 mod drift;
 mod properties;
 mod rollout;

@@ -138,14 +138,75 @@ fn without_randomness_nothing_begins() {
 }
 
 #[test]
-fn a_deleted_admin_secret_ends_all_before_at_once() {
+fn the_end_of_previous_credentials_is_a_whole_second_and_never_before_the_overlap_is_over() {
+    let mut cluster = asked();
+    cluster.now += SignedDuration::from_nanos(1_500_000_001);
+    let overlap = SignedDuration::try_from(OVERLAP).unwrap();
+    let begun = cluster.now;
+    rotate(&mut cluster);
+    let until = in_force(&cluster).previous_until().unwrap();
+    assert_eq!(until.subsec_nanosecond(), 0);
+    assert!(until >= begun + overlap && until < begun + overlap + SignedDuration::from_secs(1));
+}
+
+#[test]
+fn the_previous_credentials_end_when_that_is_asked_for_and_a_rotation_that_waits_begins() {
+    let mut cluster = asked();
+    cluster.now += SignedDuration::from_millis(1_700);
+    let before = in_force(&cluster);
+    rotate(&mut cluster);
+    let first = in_force(&cluster);
+    let kept = first.previous.as_ref().and_then(|it| it.password.clone());
+    assert_eq!(kept, Some(before.password), "what the agent keeps valid");
+    cluster.rotation = Some("2".into());
+    cluster.end_previous = Some("leaked".into());
+    cluster.settle();
+    let second = in_force(&cluster);
+    assert_eq!(second.ended.as_deref(), Some("leaked"));
+    assert_eq!(second.rotation.as_deref(), Some("2"), "the one that waited");
+    rotate(&mut cluster);
+    // The same request does not end the credentials of the rotation that came after it.
+    assert!(in_force(&cluster).previous_is_valid(cluster.now));
+    cluster.end_previous = None;
+    rotate(&mut cluster);
+    assert!(
+        in_force(&cluster).previous_is_valid(cluster.now),
+        "taken back, it asks for nothing"
+    );
+}
+
+#[test]
+fn an_end_that_is_asked_for_during_a_rotation_comes_when_applications_have_the_new_credentials() {
+    let mut cluster = asked();
+    cluster.settle();
+    cluster.end_previous = Some("leaked".into());
+    cluster.settle();
+    assert!(
+        in_force(&cluster).previous_is_open(),
+        "applications have nothing else"
+    );
+    rotate(&mut cluster);
+    let ended = in_force(&cluster);
+    assert!(!ended.previous_is_valid(cluster.now));
+    assert_eq!(ended.ended.as_deref(), Some("leaked"));
+}
+
+#[test]
+fn a_deleted_admin_secret_ends_all_before_when_applications_have_the_new_password() {
     let mut cluster = asked();
     rotate(&mut cluster);
+    let before = in_force(&cluster);
     cluster.remove(Slot::AdminSecret);
     cluster.controllers();
+    cluster.settle();
+    let open = in_force(&cluster);
+    assert!(open.previous_is_open());
+    let kept = open.previous.and_then(|it| it.password);
+    assert_eq!((kept, open.login), (Some(before.password), None));
     rotate(&mut cluster);
     let fresh = in_force(&cluster);
-    assert_eq!((fresh.previous.clone(), fresh.login.clone()), (None, None));
+    assert_eq!(fresh.password, open.password);
+    assert!(!fresh.previous_is_valid(cluster.now), "there is no overlap");
     assert_eq!(
         fresh.rotation.as_deref(),
         Some("1"),

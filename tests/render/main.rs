@@ -76,6 +76,7 @@ fn undelete() -> Fixture {
         references: References {
             restart: None,
             rotation: None,
+            end_previous: None,
             without_tls: false,
             identity: Some(record),
             requested: Some(Bytes(8 * Bytes::GIB)),

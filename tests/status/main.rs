@@ -8,6 +8,7 @@
 )]
 #![expect(unreachable_pub, reason = "modules of one program")]
 
+mod access;
 #[path = "../plan/cluster/mod.rs"]
 #[expect(
     dead_code,

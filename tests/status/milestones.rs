@@ -177,6 +177,7 @@ const ROWS: &[Row] = &[
             now.rotation = Some(RotationStatus {
                 done: Some("2".into()),
                 previous_valid_until: Some("2026-02-03T00:00:00Z".into()),
+                ..RotationStatus::default()
             });
         },
         &[
@@ -190,6 +191,7 @@ const ROWS: &[Row] = &[
             before.rotation = Some(RotationStatus {
                 done: done.clone(),
                 previous_valid_until: Some("2026-02-03T00:00:00Z".into()),
+                ..RotationStatus::default()
             });
             now.rotation = Some(RotationStatus {
                 done,

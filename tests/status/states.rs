@@ -61,7 +61,7 @@ pub fn trouble(cluster: &mut Cluster, reason: &str, message: &str) {
 /// A named state.
 pub type Row = (&'static str, Cluster);
 
-fn row(name: &'static str, mut cluster: Cluster, change: impl FnOnce(&mut Cluster)) -> Row {
+pub fn row(name: &'static str, mut cluster: Cluster, change: impl FnOnce(&mut Cluster)) -> Row {
     change(&mut cluster);
     (name, cluster)
 }
@@ -245,6 +245,7 @@ fn of_the_engine() -> Vec<Row> {
 pub fn in_trouble() -> Vec<Row> {
     [
         with_the_engine(),
+        crate::access::with_the_application(),
         with_certificates(),
         with_names(),
         with_the_volume(),

@@ -2,6 +2,7 @@
 //!
 //! Writes nothing into the data directory but what the server does; configuration stays in the mounted file.
 
+mod access;
 mod metrics;
 mod server;
 mod settings;
@@ -47,6 +48,8 @@ pub(super) struct Mysql {
     config: PathBuf,
     /// What came of the last change of the configuration while this server runs.
     configured: Mutex<Configured>,
+    /// Passwords that were found to be in force.
+    proven: Mutex<Option<settle::Proof>>,
 }
 
 impl Mysql {
@@ -75,6 +78,7 @@ impl Mysql {
             run: root.run(),
             config: root.config().join("my.cnf"),
             configured: Mutex::default(),
+            proven: Mutex::default(),
         })
     }
 
@@ -102,6 +106,18 @@ impl Mysql {
     /// Remembers what came of a change, as long as this server runs.
     fn remember(&self, configured: Configured) {
         *self.configured.lock().unwrap_or_else(PoisonError::into_inner) = configured;
+    }
+
+    fn is_proven(&self, proof: &settle::Proof) -> bool {
+        self.proven
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            == Some(proof)
+    }
+
+    fn prove(&self, proof: Option<settle::Proof>) {
+        *self.proven.lock().unwrap_or_else(PoisonError::into_inner) = proof;
     }
 
     fn server_uuid(&self) -> Option<String> {

@@ -105,12 +105,13 @@ impl Mysql {
         }
     }
 
-    /// Whether this password opens a session of `user` now.
+    /// Whether this is a password of `user`.
     pub(super) async fn accepts(&self, user: &str, password: &str) -> Result<bool, EngineError> {
         match timeout(CONNECT, Connection::open(&self.socket(), user, Some(password))).await {
             Err(_) => Err(EngineError::Timeout(CONNECT)),
             Ok(Ok(_)) => Ok(true),
             Ok(Err(error)) if error.is_denied() => Ok(false),
+            Ok(Err(error)) if error.is_refused_later() => Ok(true),
             Ok(Err(error)) => Err(EngineError::Connect(error.to_string())),
         }
     }

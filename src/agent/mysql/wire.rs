@@ -24,6 +24,8 @@ const COM_QUERY: u8 = 3;
 /// The server asks for the password itself, because it has no digest of it in memory.
 const FULL_AUTHENTICATION: u8 = 4;
 const DENIED: u16 = 1045;
+/// Said to a client whose password is right: the account is locked, its password has expired, the server is offline.
+const REFUSED_LATER: [u16; 3] = [3118, 1862, 3032];
 
 /// A row of text; `None` is NULL.
 pub(super) type Row = Vec<Option<String>>;
@@ -43,6 +45,11 @@ pub(super) enum Error {
 }
 
 impl Error {
+    /// The password is right, and something else keeps the account out.
+    pub(super) fn is_refused_later(&self) -> bool {
+        matches!(self, Self::Server { code, .. } if REFUSED_LATER.contains(code))
+    }
+
     /// Wrong user name or password.
     pub(super) fn is_denied(&self) -> bool {
         matches!(self, Self::Server { code: DENIED, .. })

@@ -2,8 +2,11 @@
 //!
 //! Writes nothing into the data directory but what initdb does; configuration stays in the mounted files.
 
+mod access;
 mod control;
+mod equal;
 mod extend;
+mod logins;
 mod metrics;
 pub(super) mod scram;
 mod server;

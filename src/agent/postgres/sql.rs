@@ -22,7 +22,7 @@ const STATEMENT: Duration = Duration::from_secs(15);
 /// hangs is answered by our own timeout, for the server cannot interrupt that.
 const OPTIONS: &str = "-c statement_timeout=14s -c lock_timeout=10s -c idle_session_timeout=0 \
     -c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
-    -c default_transaction_read_only=off -c synchronous_commit=on -c search_path=pg_catalog";
+    -c pg_stat_statements.track=none -c default_transaction_read_only=off -c synchronous_commit=on -c search_path=pg_catalog";
 
 /// One connection; closed when dropped.
 #[derive(Debug)]

@@ -25,6 +25,8 @@ impl Board {
             applied: Applied::default(),
             pending_restart: Vec::new(),
             write_test: None,
+            access: None,
+            password_set_back: None,
             // Present from the first report on: it tells what this agent can do.
             tls: Some(TlsReport::default()),
             disk_percent: None,

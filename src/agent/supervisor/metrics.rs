@@ -98,6 +98,12 @@ async fn member(context: &Context, page: &mut Page) {
         let help = "Whether the newest committed write was read back.";
         page.gauge("dbclaim_agent_write_test_ok", help, flag(test.ok));
     }
+    let admitted = report.access.is_none();
+    page.gauge(
+        "dbclaim_agent_application_ok",
+        "Whether nothing is known that keeps an application out which uses the Secret.",
+        flag(admitted),
+    );
     let pending = f64::from(u32::try_from(report.pending_restart.len()).unwrap_or(u32::MAX));
     page.gauge(
         "dbclaim_agent_pending_restart_settings",

@@ -7,11 +7,13 @@ use jiff::Timestamp;
 use tokio::time::{interval, sleep};
 
 use super::life::now;
+use super::probe::Failure;
 use super::{Context, certify};
-use crate::agent::engine::{Configured, Engine, EngineError, Wanted};
+use crate::agent::engine::{Configured, Engine, EngineError, Settled, Wanted};
 use crate::agent::files::Mounted;
 use crate::agent::process::Process;
 use crate::agent::volume::State;
+use crate::api::condition::reason;
 use crate::api::protocol::{Credentials, MemberPhase, Trouble, WriteTest};
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -54,6 +56,9 @@ pub(super) async fn operate(
         process,
         state,
         waiting_told: false,
+        unsettled: None,
+        warned: None,
+        admitted: false,
         problems: [None, None, None],
         settle: Some(now),
         configure: Some(now),
@@ -77,11 +82,9 @@ async fn accepting(context: &Context, engine: &Engine) -> String {
             Ok(version) => return version,
             Err(EngineError::StartingUp(_)) => context.board.progress(MemberPhase::Recovering),
             Err(error) if begun.elapsed() > UNREACHABLE => {
-                let trouble = Trouble {
-                    reason: "EngineUnreachable".into(),
-                    message: error.to_string(),
-                };
-                context.board.trouble(MemberPhase::Recovering, trouble);
+                context
+                    .board
+                    .trouble(MemberPhase::Recovering, unreachable(error.to_string()));
             }
             Err(_) => {}
         }
@@ -97,9 +100,15 @@ struct Work<'a> {
     process: &'a Process,
     state: State,
     waiting_told: bool,
+    /// Why the application could not be set up, as it was said last.
+    unsettled: Option<String>,
+    /// What was last said about the second login.
+    warned: Option<String>,
+    /// Nothing kept an application out when that was last looked at.
+    admitted: bool,
     /// What was last said about the files.
     problems: [Option<String>; 3],
-    /// When to settle next; `None`: done.
+    /// When to settle next; `None`: when there are credentials.
     settle: Option<Instant>,
     /// When to look at the configuration next; `None`: done.
     configure: Option<Instant>,
@@ -175,17 +184,23 @@ impl Work<'_> {
             credentials: self.files.credentials.get(),
             in_force: self.state.credentials,
             settled: self.state.settled,
+            may_create: self.state.may_create,
+            known_database: self.state.database,
             now: looked,
         };
         let settled = match self.engine.settle(&wanted).await {
             Ok(settled) => settled,
             Err(error) => {
-                tracing::error!(%error, "application not set up, trying again");
+                let error = Some(error.to_string());
+                if self.unsettled != error {
+                    tracing::error!(error, "application not set up, trying again");
+                    self.unsettled = error;
+                }
                 self.settle = Some(Instant::now() + RETRY);
                 return;
             }
         };
-        self.settle = None;
+        (self.settle, self.unsettled) = (None, None);
         if settled.credentials == 0 {
             if !self.waiting_told {
                 tracing::info!("waiting for credentials");
@@ -193,29 +208,85 @@ impl Work<'_> {
             }
             return;
         }
-        let state = State {
-            credentials: settled.credentials,
-            settled: true,
-            ..self.state.clone()
-        };
-        if state != self.state {
-            tracing::info!(credentials = settled.credentials, "application set up");
-            if let Err(error) = self.context.volume.write_state(&state) {
-                tracing::error!(%error, "state not written, trying again");
-                self.settle = Some(Instant::now() + RETRY);
-            }
-            self.state = state;
-        }
+        self.settle = Some(Instant::now() + self.context.settings.check());
+        self.remember(&settled);
+        self.tell(&settled);
         let given = self.files.credentials.get();
         let given = given.filter(|it| it.generation == settled.credentials);
         let until = given.and_then(Credentials::previous_until);
         // Those before end then; what is already over was ended just now.
-        if self.settle.is_none() && until.is_some_and(|until| looked < until) {
-            self.settle = until.and_then(ends);
+        if let Some(ends) = until.filter(|until| looked < *until).and_then(ends) {
+            self.settle = self.settle.map(|it| it.min(ends));
         }
         self.context.board.update(|report| {
             report.applied.credentials = settled.credentials;
             report.applied.previous_until = until;
+        });
+    }
+
+    /// Keeps on the volume what the next agent has to know.
+    fn remember(&mut self, settled: &Settled) {
+        // Without a look at the catalogue as the new credentials have it, the right was not given.
+        let given = self
+            .files
+            .credentials
+            .get()
+            .is_some_and(|it| it.generation == settled.credentials);
+        let state = State {
+            credentials: settled.credentials,
+            settled: true,
+            may_create: self.state.may_create || given,
+            database: settled.database.or(self.state.database),
+            ..self.state.clone()
+        };
+        if state == self.state {
+            return;
+        }
+        tracing::info!(credentials = settled.credentials, "application set up");
+        if let Err(error) = self.context.volume.write_state(&state) {
+            tracing::error!(%error, "state not written, trying again");
+            self.settle = Some(Instant::now() + RETRY);
+        }
+        if self.state.database.is_some() && state.database != self.state.database {
+            tracing::warn!("the application's database is another one than before");
+            self.configure = Some(Instant::now());
+        }
+        self.state = state;
+    }
+
+    /// Says what keeps an application out, and what was found and set right.
+    fn tell(&mut self, settled: &Settled) {
+        let warning = settled.warning.as_ref().map(ToString::to_string);
+        if let Some(warning) = warning.as_ref().filter(|it| self.warned.as_ref() != Some(*it)) {
+            tracing::warn!(warning, "second login not like the first, trying again");
+        }
+        self.warned = warning;
+        let at = settled.password_set_back.then(|| format!("{:.0}", now()));
+        if at.is_some() {
+            tracing::warn!(
+                "the application's password was changed inside the database; set back to the Secret's"
+            );
+        }
+        let mut access = settled.access.clone();
+        if access.is_some() {
+            self.settle = Some(Instant::now() + RETRY);
+        }
+        let dropped = |it: &Trouble| it.reason == reason::DATABASE_MISSING;
+        if self.admitted && access.as_ref().is_some_and(dropped) {
+            // A tool that drops its database creates it the next moment; the second look tells.
+            access = None;
+            self.admitted = false;
+        } else {
+            self.admitted = access.is_none();
+        }
+        let before = self.context.board.report().access;
+        if before != access {
+            let (reason, message) = access.as_ref().map(|it| (&*it.reason, &*it.message)).unzip();
+            tracing::warn!(reason, message, "whether an application is let in");
+        }
+        self.context.board.update(|report| {
+            report.access = access;
+            report.password_set_back = at.or_else(|| report.password_set_back.take());
         });
     }
 
@@ -333,15 +404,43 @@ impl Work<'_> {
     }
 
     /// Running as long as it answers; a crash of one backend makes the engine recover without ending.
-    async fn show_phase(&self) {
-        let answers = self.context.probe.ping(self.engine).await.is_ok();
+    async fn show_phase(&mut self) {
+        let answer = self.context.probe.ping(self.engine).await;
+        let is_unreachable = |it: &Trouble| it.reason == reason::ENGINE_UNREACHABLE;
+        if answer.is_ok()
+            && self
+                .context
+                .board
+                .report()
+                .trouble
+                .as_ref()
+                .is_some_and(is_unreachable)
+        {
+            // What was wrong before may still be.
+            self.context.board.update(|report| report.trouble = None);
+            self.configure = Some(Instant::now());
+        }
         self.context.board.update(|report| {
-            report.phase = match (answers, self.state.settled) {
-                (true, true) => MemberPhase::Running,
-                (true, false) => MemberPhase::Starting,
-                (false, _) => MemberPhase::Recovering,
+            report.phase = match (&answer, self.state.settled) {
+                (Ok(()), true) => MemberPhase::Running,
+                (Ok(()), false) => MemberPhase::Starting,
+                (Err(_), _) => MemberPhase::Recovering,
             };
+            if let Err(Failure {
+                message,
+                silent: true,
+            }) = answer
+            {
+                report.trouble = Some(unreachable(message));
+            }
         });
+    }
+}
+
+fn unreachable(message: String) -> Trouble {
+    Trouble {
+        reason: reason::ENGINE_UNREACHABLE.into(),
+        message,
     }
 }
 

@@ -1,4 +1,5 @@
-//! The readiness probe: whether the engine answers a query, asked at most once per second.
+//! The readiness probe: whether the engine answers a query, asked at most once per second. Every few seconds it is asked
+//! by a new connection: a session that is open answers also when the engine accepts no others.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use crate::api::protocol::MemberPhase;
 /// How long an answer is good for.
 const FRESH: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How old a connection may be that is asked.
+const RECENT: Duration = Duration::from_secs(15);
 
 /// A kept connection and the newest answer.
 #[derive(Debug, Default)]
@@ -20,13 +23,31 @@ pub(super) struct Probe {
 
 #[derive(Debug, Default)]
 struct State {
-    pinger: Option<Pinger>,
-    answer: Option<(Instant, Result<(), String>)>,
+    /// A connection, and when it was made or found to be as good as a new one.
+    pinger: Option<(Instant, Pinger)>,
+    answer: Option<(Instant, Result<(), Failure>)>,
+}
+
+/// Why the engine does not answer.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) message: String,
+    /// It did not refuse: there was no answer in time.
+    pub(super) silent: bool,
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self {
+            message: error.to_string(),
+            silent: matches!(error, EngineError::Timeout(_)),
+        }
+    }
 }
 
 impl Probe {
     /// Whether the engine answers; the sentence says why not.
-    pub(super) async fn ping(&self, engine: &Engine) -> Result<(), String> {
+    pub(super) async fn ping(&self, engine: &Engine) -> Result<(), Failure> {
         let mut state = self.state.lock().await;
         if let Some((at, answer)) = &state.answer
             && at.elapsed() < FRESH
@@ -36,7 +57,7 @@ impl Probe {
         let pinged = tokio::time::timeout(PATIENCE, state.ask(engine)).await;
         let answer = pinged
             .unwrap_or(Err(EngineError::Timeout(PATIENCE)))
-            .map_err(|error| error.to_string());
+            .map_err(Failure::from);
         if answer.is_err() {
             state.pinger = None;
         }
@@ -52,16 +73,38 @@ impl Probe {
 
 impl State {
     async fn ask(&mut self, engine: &Engine) -> Result<(), EngineError> {
-        if let Some(pinger) = &self.pinger
-            && pinger.ping().await.is_ok()
-        {
+        let recent = self
+            .pinger
+            .as_ref()
+            .is_some_and(|(since, _)| since.elapsed() < RECENT);
+        if recent && self.kept_answers().await {
             return Ok(());
         }
         // The kept connection may have been ended by an administrator, or by a restart of the server.
-        let pinger = engine.pinger().await?;
+        let pinger = match engine.pinger().await {
+            Ok(pinger) => pinger,
+            // The engine answers, and has no connection to give: then the kept one tells whether it works.
+            Err(error @ EngineError::Connect(_)) => {
+                if !self.kept_answers().await {
+                    return Err(error);
+                }
+                if let Some((since, _)) = &mut self.pinger {
+                    *since = Instant::now();
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         let answer = pinger.ping().await;
-        self.pinger = Some(pinger);
+        self.pinger = Some((Instant::now(), pinger));
         answer
+    }
+
+    async fn kept_answers(&self) -> bool {
+        match &self.pinger {
+            Some((_, pinger)) => pinger.ping().await.is_ok(),
+            None => false,
+        }
     }
 }
 
@@ -70,7 +113,7 @@ pub(super) async fn ready(context: &Context) -> Result<(), String> {
     let report = context.board.report();
     match (report.phase, context.running()) {
         (MemberPhase::Running | MemberPhase::Recovering, Some((engine, _))) => {
-            let answer = context.probe.ping(&engine).await;
+            let answer = context.probe.ping(&engine).await.map_err(|it| it.message);
             // Recovering ends when the loop has seen it, so that readiness never comes before Running.
             answer.and_then(|()| match report.phase {
                 MemberPhase::Running => Ok(()),

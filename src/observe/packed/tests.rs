@@ -195,7 +195,7 @@ fn report() -> impl Strategy<Value = Report> {
         MemberPhase::Running,
         MemberPhase::Blocked,
     ]);
-    let trouble = (text(), text()).prop_map(|(reason, message)| Trouble { reason, message });
+    let trouble = || (text(), text()).prop_map(|(reason, message)| Trouble { reason, message });
     let applied =
         (text(), any::<u64>(), maybe(time())).prop_map(|(config, credentials, previous_until)| Applied {
             config,
@@ -203,17 +203,24 @@ fn report() -> impl Strategy<Value = Report> {
             previous_until,
         });
     let test = (any::<bool>(), maybe(text())).prop_map(|(ok, message)| WriteTest { ok, message });
-    let first = (any::<u32>(), text(), text(), phase, maybe(trouble));
+    let first = (any::<u32>(), text(), text(), phase, maybe(trouble()));
     let second = (
         maybe(text()),
         initialized(),
         applied,
         prop::collection::vec(text(), 0..3),
     );
-    (first, second, (maybe(test), maybe(tls()), maybe(any::<u8>()))).prop_map(|(first, second, third)| {
+    let third = (
+        maybe(test),
+        maybe(tls()),
+        maybe(any::<u8>()),
+        maybe(trouble()),
+        maybe(text()),
+    );
+    (first, second, third).prop_map(|(first, second, third)| {
         let (v, agent, pod_uid, phase, trouble) = first;
         let (version, initialized, applied, pending_restart) = second;
-        let (write_test, tls, disk_percent) = third;
+        let (write_test, tls, disk_percent, access, password_set_back) = third;
         Report {
             v,
             agent,
@@ -225,6 +232,8 @@ fn report() -> impl Strategy<Value = Report> {
             applied,
             pending_restart,
             write_test,
+            access,
+            password_set_back,
             tls,
             disk_percent,
         }

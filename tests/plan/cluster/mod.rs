@@ -48,6 +48,8 @@ pub struct Cluster {
     pub restart: Option<String>,
     /// The claim's annotation that asks for new credentials.
     pub rotation: Option<String>,
+    /// The claim's annotation that asks to end the previous credentials.
+    pub end_previous: Option<String>,
     /// Time, for what ends by it.
     pub now: Timestamp,
     /// Whether the claim's status says that data was created.
@@ -167,6 +169,7 @@ impl Cluster {
             },
             restart: None,
             rotation: None,
+            end_previous: None,
             now: Timestamp::UNIX_EPOCH,
             said_initialized: false,
             taken_over: false,
@@ -228,6 +231,7 @@ impl Cluster {
         let references = References {
             restart: self.restart.clone(),
             rotation: self.rotation.clone(),
+            end_previous: self.end_previous.clone(),
             ..references(&self.id, &observed)
         };
         let resolved = validate(&self.id, &self.spec, &references);
@@ -312,6 +316,7 @@ impl Cluster {
             generation: 100 + self.serial,
             password: format!("password-{}", self.serial),
             rotation: claim.rotation.clone(),
+            ended: claim.end_previous.as_deref().map(Into::into),
             ..Credentials::default()
         };
         let fresh = self.random.then_some(fresh);
@@ -323,7 +328,7 @@ impl Cluster {
             now: self.now,
             overlap: OVERLAP,
         };
-        let credentials = plan::credentials(observed, fresh.clone(), has_data).map(|current| {
+        let credentials = plan::credentials(claim, observed, fresh.clone(), has_data).map(|current| {
             let turn = plan::turn(&rotation, &current);
             plan::rotated(&rotation, turn, current, fresh)
         });
@@ -390,6 +395,7 @@ fn references(id: &ClaimId, observed: &Observed) -> References {
         capacity: volume.and_then(|it| it.capacity),
         restart: None,
         rotation: None,
+        end_previous: None,
         without_tls: observed.current_report(id).is_some_and(|it| it.tls.is_none()),
     }
 }

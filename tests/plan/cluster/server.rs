@@ -102,6 +102,8 @@ impl Cluster {
             };
             assert_eq!(live, uid, "apply of {object:?}: another object");
             *state = secret(object, uid.to_owned());
+            // Another password is made later than this one.
+            self.serial += 1;
             return;
         }
         self.trusted.insert((object.slot, OURS));
@@ -256,6 +258,7 @@ pub fn secret(object: &Object, uid: String) -> SecretState {
         None => Credentials {
             v: FORMAT,
             password: String::from_utf8(data["password"].0.clone()).unwrap(),
+            login: Some(String::from_utf8(data["username"].0.clone()).unwrap()),
             ..Credentials::default()
         },
     };

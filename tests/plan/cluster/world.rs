@@ -158,6 +158,8 @@ impl Cluster {
                 ok: true,
                 message: None,
             }),
+            access: None,
+            password_set_back: None,
             tls: Some(TlsReport {
                 certificate: "c0ffee".into(),
                 verified: true,
@@ -264,6 +266,8 @@ pub fn silent(pod: &str, phase: MemberPhase, trouble: Option<(&str, &str)>) -> R
         applied: Applied::default(),
         pending_restart: vec![],
         write_test: None,
+        access: None,
+        password_set_back: None,
         disk_percent: None,
         tls: Some(TlsReport::default()),
     }
