@@ -18,7 +18,7 @@ use crate::scenarios::{End, Restart, Scenario};
 use crate::scene::{DEADLINE, Scene, identities, is_ready, until};
 
 /// Runs side by side, of all scenarios together.
-static PLACES: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(10));
+static PLACES: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(14));
 /// What a controller does on its own account may spare the operator a write, now and then.
 const TRIES: usize = 4;
 /// Runs without faults that are looked at for a write that did not come.
@@ -26,8 +26,10 @@ const RECORDS: usize = 4;
 /// How long a write is waited for before a run that is where it should be counts as one without it.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Claims that are ready for a scenario, for the next run.
-type Pool = Mutex<Vec<Arc<Scene>>>;
+/// Claims that are ready for a scenario, for the next run, each with the UIDs of what it has.
+type Pool = Mutex<Vec<(Arc<Scene>, Identities)>>;
+/// UIDs of what must not be made anew: what holds data, and the Pod.
+type Identities = BTreeMap<String, String>;
 
 /// How one run has ended.
 enum Outcome {
@@ -103,16 +105,17 @@ fn table(scenario: &Scenario, points: &[Point], done: &BTreeMap<(Point, Fault), 
 /// The run without faults: where it ends, and what it writes.
 async fn record(suite: &Suite, scenario: &Scenario, pool: &Pool) -> Result<(Objects, Vec<Point>), String> {
     let _place = PLACES.acquire().await;
-    let scene = ready(suite, scenario, pool).await?;
-    let (before, uids) = before(&scene).await;
+    let (scene, uids) = ready(suite, scenario, pool).await?;
+    let (_, before) = scene.objects().await;
     scene.plan.arm(None);
     (scenario.act)(scene.clone()).await;
     until("the end", async || ended(scenario, &scene, &before).await).await?;
     let objects = scene.rest().await?;
     ended(scenario, &scene, &before).await?;
-    sound(scenario, &scene, &uids).await?;
+    let (raw, _) = scene.objects().await;
+    sound(scenario, &scene, &raw, &uids)?;
     let points = scene.plan.points();
-    give_back(scenario, pool, scene).await;
+    give_back(scenario, pool, scene, &raw).await;
     Ok((objects, points))
 }
 
@@ -151,42 +154,42 @@ async fn run(
     (point, fault): (&Point, Fault),
 ) -> Outcome {
     let _place = PLACES.acquire().await;
-    let scene = match ready(suite, scenario, pool).await {
-        Ok(scene) => scene,
+    let (scene, uids) = match ready(suite, scenario, pool).await {
+        Ok(ready) => ready,
         Err(error) => return Outcome::Failed(format!("before the act: {error}")),
     };
-    let (_, uids) = before(&scene).await;
     scene.plan.arm(Some((point.clone(), fault)));
     (scenario.act)(scene.clone()).await;
-    let missed = match arrives(&scene, expected).await {
-        Ok(struck) => !struck,
+    let (raw, struck) = match arrives(&scene, expected).await {
+        Ok(arrived) => arrived,
         Err(error) => return Outcome::Failed(error),
     };
-    if let Err(error) = sound(scenario, &scene, &uids).await {
+    if let Err(error) = sound(scenario, &scene, &raw, &uids) {
         return Outcome::Failed(error);
     }
-    give_back(scenario, pool, scene).await;
-    if missed { Outcome::Missed } else { Outcome::Same }
+    give_back(scenario, pool, scene, &raw).await;
+    if struck { Outcome::Same } else { Outcome::Missed }
 }
 
-/// Waits until the objects are as expected and stay so; says whether the write to break has come.
-async fn arrives(scene: &Scene, expected: &Objects) -> Result<bool, String> {
+/// Waits until the objects are as expected, and the operator leaves them so. Returns the objects, and whether the write
+/// to break has come. To look at all objects costs more than all else in a run, so it is done when nothing else is left.
+async fn arrives(scene: &Scene, expected: &Objects) -> Result<(Objects, bool), String> {
     let started = Instant::now();
     let mut pace = tokio::time::interval(Duration::from_millis(50));
-    let mut looks = 0;
     loop {
         // Before that, looking would only cost.
         while !scene.plan.has_struck() && started.elapsed() < PATIENCE {
             pace.tick().await;
         }
         scene.quiet().await?;
-        let struck = scene.plan.has_struck();
-        let (_, found) = scene.objects().await;
-        looks = if found == *expected { looks + 1 } else { 0 };
-        if looks > 1 {
-            return Ok(struck);
-        }
-        if started.elapsed() > DEADLINE {
+        let (struck, asked) = (scene.plan.has_struck(), scene.requests());
+        let (raw, found) = scene.objects().await;
+        if found == *expected {
+            scene.quiet().await?;
+            if scene.requests() == asked {
+                return Ok((raw, struck));
+            }
+        } else if started.elapsed() > DEADLINE {
             return Err(format!(
                 "not the same objects within {DEADLINE:?}; {}",
                 difference(expected, &found)
@@ -196,24 +199,29 @@ async fn arrives(scene: &Scene, expected: &Objects) -> Result<bool, String> {
 }
 
 /// A claim that is Ready and at rest, or an empty namespace where the act creates it.
-async fn ready(suite: &Suite, scenario: &Scenario, pool: &Pool) -> Result<Arc<Scene>, String> {
-    if let Some(scene) = pool.lock().await.pop() {
-        return Ok(scene);
+async fn ready(suite: &Suite, scenario: &Scenario, pool: &Pool) -> Result<(Arc<Scene>, Identities), String> {
+    if let Some(ready) = pool.lock().await.pop() {
+        return Ok(ready);
     }
     let scene = Scene::open(suite).await;
-    if let Some(spec) = scenario.spec {
-        scene.create(spec()).await;
-        scene.ready().await?;
-        scene.rest().await?;
-    }
-    Ok(scene)
+    let Some(spec) = scenario.spec else {
+        return Ok((scene, Identities::new()));
+    };
+    scene.create(spec()).await;
+    scene.ready().await?;
+    // What comes late would count as a write of the act.
+    scene.quiet().await?;
+    scene.quiet().await?;
+    let uids = kept(&scene.objects().await.0);
+    Ok((scene, uids))
 }
 
-/// For the next run, once it is where this one began.
-async fn give_back(scenario: &Scenario, pool: &Pool, scene: Arc<Scene>) {
+/// For the next run, once it is where this one began. `raw` are the objects at its end.
+async fn give_back(scenario: &Scenario, pool: &Pool, scene: Arc<Scene>, raw: &Objects) {
     if !scenario.again {
         return;
     }
+    let mut uids = kept(raw);
     if let Some(back) = scenario.back {
         scene.plan.arm(None);
         scene.change(json!({"spec": back()})).await;
@@ -227,8 +235,9 @@ async fn give_back(scenario: &Scenario, pool: &Pool, scene: Arc<Scene>) {
             // The next run begins with another one.
             return;
         }
+        uids = kept(&scene.objects().await.0);
     }
-    pool.lock().await.push(scene);
+    pool.lock().await.push((scene, uids));
 }
 
 /// Whether a claim is Ready and nothing of it is under way.
@@ -240,11 +249,10 @@ fn is_quiet(status: &DatabaseClaimStatus) -> bool {
     says("Ready", "True") && says("Reconciling", "False")
 }
 
-async fn before(scene: &Scene) -> (Objects, BTreeMap<String, String>) {
-    let (raw, normal) = scene.objects().await;
-    let mut uids = identities(&raw);
-    uids.extend(pod(&raw));
-    (normal, uids)
+fn kept(raw: &Objects) -> Identities {
+    let mut uids = identities(raw);
+    uids.extend(pod(raw));
+    uids
 }
 
 const POD: &str = "Pod orders-db-1-0";
@@ -285,7 +293,7 @@ fn rotated(objects: &Objects) -> bool {
 
 /// What must hold of every run: nothing that holds data was lost or made anew, there was one password, and no
 /// request was one that may never be.
-async fn sound(scenario: &Scenario, scene: &Scene, before: &BTreeMap<String, String>) -> Result<(), String> {
+fn sound(scenario: &Scenario, scene: &Scene, raw: &Objects, before: &Identities) -> Result<(), String> {
     let may_delete = matches!(scenario.end, End::Gone);
     rules(&scene.plan, may_delete, scenario.restart)?;
     if may_delete {
@@ -296,10 +304,8 @@ async fn sound(scenario: &Scenario, scene: &Scene, before: &BTreeMap<String, Str
     } else {
         1
     };
-    scene.passwords(passwords).await?;
-    let (raw, _) = scene.objects().await;
-    let mut now = identities(&raw);
-    now.extend(pod(&raw));
+    scene.passwords_in(raw, passwords)?;
+    let now = kept(raw);
     let restarts = matches!(scenario.restart, Restart::Once | Restart::Stopped);
     if restarts && now.get(POD) == before.get(POD) {
         return Err("the Pod was not replaced".into());
@@ -316,7 +322,7 @@ async fn sound(scenario: &Scenario, scene: &Scene, before: &BTreeMap<String, Str
 }
 
 /// One restart is one Pod: the operator has deleted the one that was there before, and no other.
-fn replaced(scenario: &Scenario, scene: &Scene, before: &BTreeMap<String, String>) -> Result<(), String> {
+fn replaced(scenario: &Scenario, scene: &Scene, before: &Identities) -> Result<(), String> {
     let accepted = scene.plan.accepted.lock().unwrap();
     let of_pods = accepted
         .iter()

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use dbclaim::api::protocol::Credentials;
 use dbclaim::api::v1::DatabaseClaim;
 use dbclaim::controller::{self, Config};
@@ -227,11 +229,10 @@ impl Scene {
 
     /// Waits until the operator has asked for nothing and written nothing for a moment. Costs no request.
     pub async fn quiet(&self) -> Result<(), String> {
-        let count = || self.plan.writes.lock().unwrap().len() + self.plan.reads.lock().unwrap().len();
-        let before = std::cell::Cell::new((0, count()));
+        let before = std::cell::Cell::new((0, self.requests()));
         until("no more requests", async || {
             let (looks, seen) = before.get();
-            let now = count();
+            let now = self.requests();
             let looks = if now == seen { looks + 1 } else { 0 };
             before.set((looks, now));
             if looks >= 3 {
@@ -257,19 +258,33 @@ impl Scene {
         Ok(before.into_inner())
     }
 
+    /// Number of requests of the operator since the plan was armed.
+    pub fn requests(&self) -> usize {
+        self.plan.writes.lock().unwrap().len() + self.plan.reads.lock().unwrap().len()
+    }
+
     /// Applications have the password that the database has, and there have never been more of them than so many.
     pub async fn passwords(&self, count: usize) -> Result<(), String> {
         let secrets: Api<Secret> = self.api();
-        let entry = async |name: &str, key: &str| {
+        let mut raw = Objects::new();
+        for name in ["orders-db-admin", "orders-db-app"] {
             let secret = secrets.get(name).await.map_err(|error| error.to_string())?;
-            let value = secret.data.and_then(|mut data| data.remove(key));
-            value
-                .map(|it| it.0)
-                .ok_or_else(|| format!("Secret {name} has no {key}"))
+            raw.insert(format!("Secret {name}"), serde_json::to_value(secret).unwrap());
+        }
+        self.passwords_in(&raw, count)
+    }
+
+    /// The same, where the objects have been read.
+    pub fn passwords_in(&self, raw: &Objects, count: usize) -> Result<(), String> {
+        let entry = |name: &str, key: &str| {
+            let value = raw.get(name).and_then(|it| it["data"][key].as_str());
+            let value = value.and_then(|it| BASE64.decode(it).ok());
+            value.ok_or_else(|| format!("{name} has no {key}"))
         };
-        let admin: Credentials = serde_json::from_slice(&entry("orders-db-admin", "credentials.json").await?)
-            .map_err(|error| error.to_string())?;
-        let app = String::from_utf8_lossy(&entry("orders-db-app", "password").await?).into_owned();
+        let admin: Credentials =
+            serde_json::from_slice(&entry("Secret orders-db-admin", "credentials.json")?)
+                .map_err(|error| error.to_string())?;
+        let app = String::from_utf8_lossy(&entry("Secret orders-db-app", "password")?).into_owned();
         if admin.password != app {
             return Err("the two Secrets have different passwords".into());
         }

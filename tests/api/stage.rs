@@ -1,6 +1,7 @@
 //! What there would be with nodes: the kubelet, the agent and a storage driver, played so that a claim reaches
 //! Ready and goes again. It knows nothing of what is tested on it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dbclaim::api::v1::DatabaseClaim;
@@ -15,7 +16,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
@@ -112,19 +114,24 @@ pub async fn play_node(client: Client, namespace: &str) {
 }
 
 async fn play(client: &Client, namespace: &str, mut claim: Claim) {
-    let mut touched = select_all([
-        touches::<Pod>(client, namespace),
-        touches::<ConfigMap>(client, namespace),
-        touches::<Secret>(client, namespace),
-        touches::<PersistentVolumeClaim>(client, namespace),
-    ]);
+    let (pods, pod_changes) = follow::<Pod>(client, namespace);
+    let (maps, map_changes) = follow::<ConfigMap>(client, namespace);
+    let (secrets, secret_changes) = follow::<Secret>(client, namespace);
+    let (volumes, volume_changes) = follow::<PersistentVolumeClaim>(client, namespace);
+    let mut touched = select_all([pod_changes, map_changes, secret_changes, volume_changes]);
+    let seen = Seen {
+        pods,
+        maps,
+        secrets,
+        volumes,
+    };
     let mut agent = Agent::default();
     loop {
         // Not there yet, or changed meanwhile: the next round sees.
-        let done = play_pod(client, namespace, &mut claim, &mut agent).await;
+        let done = play_pod(client, namespace, &seen, &mut claim, &mut agent).await;
         // A driver takes its time: what replaces the Pod is shown first.
         shown(&mut claim, |it| !says(it, "Reconciling", "Restarting")).await;
-        let _ = play_volume(client, namespace).await;
+        let _ = play_volume(client, namespace, &seen, &claim).await;
         let pause = done.map_or(LOOK_AGAIN, |()| LOOK_LATER);
         tokio::select! {
             _ = touched.next() => {}
@@ -139,21 +146,51 @@ async fn play(client: &Client, namespace: &str, mut claim: Claim) {
 /// The claim as it was seen last; null without one.
 type Claim = watch::Receiver<Value>;
 
-/// Something of this kind has changed.
-fn touches<K>(client: &Client, namespace: &str) -> BoxStream<'static, ()>
+/// The objects of a namespace as its watches have shown them. Reading them again and again was half of all requests.
+struct Seen {
+    pods: Store<Pod>,
+    maps: Store<ConfigMap>,
+    secrets: Store<Secret>,
+    volumes: Store<PersistentVolumeClaim>,
+}
+
+/// The object of this name.
+fn named<K>(store: &Store<K>, name: &str) -> Option<Arc<K>>
 where
-    PartialObjectMeta<K>: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    K: Clone + std::fmt::Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    let api: Api<PartialObjectMeta<K>> = Api::namespaced(client.clone(), namespace);
-    let events = watcher(api, watcher::Config::default()).default_backoff();
-    StreamExt::map(events, drop).boxed()
+    store.find(|it| it.meta().name.as_deref() == Some(name))
+}
+
+/// Objects of this kind, and that one of them has changed.
+fn follow<K>(client: &Client, namespace: &str) -> (Store<K>, BoxStream<'static, ()>)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let (store, writer) = reflector::store();
+    let events = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .reflect(writer);
+    (store, StreamExt::map(events, drop).boxed())
 }
 
 /// What the kubelet and the agent would do: the Pod runs and ends, the volume is initialised, the agent reports.
-async fn play_pod(client: &Client, namespace: &str, claim: &mut Claim, agent: &mut Agent) -> Option<()> {
+async fn play_pod(
+    client: &Client,
+    namespace: &str,
+    seen: &Seen,
+    claim: &mut Claim,
+    agent: &mut Agent,
+) -> Option<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let pod = pods.get_opt(POD).await.ok()??;
+    let pod = Arc::unwrap_or_clone(named(&seen.pods, POD)?);
     if pod.metadata.deletion_timestamp.is_some() {
         shown(claim, is_down).await;
         let gone = DeleteParams {
@@ -169,7 +206,7 @@ async fn play_pod(client: &Client, namespace: &str, claim: &mut Claim, agent: &m
     if !agent.is_of(&pod) {
         shown(claim, is_down).await;
     }
-    report(client, namespace, &pod, agent).await?;
+    report(client, namespace, seen, &pod, agent).await?;
     let wanted = resources(&pod);
     let has = pod.status.as_ref().and_then(|it| it.container_statuses.as_ref());
     let has = has.and_then(|it| serde_json::to_value(it.first()?.resources.as_ref()?).ok());
@@ -208,13 +245,12 @@ fn resources(pod: &Pod) -> Option<Value> {
     serde_json::to_value(database.resources.as_ref()?).ok()
 }
 
-async fn report(client: &Client, namespace: &str, pod: &Pod, agent: &mut Agent) -> Option<()> {
+async fn report(client: &Client, namespace: &str, seen: &Seen, pod: &Pod, agent: &mut Agent) -> Option<()> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let config = maps.get("orders-db-config").await.ok()?;
-    let secret = secrets.get("orders-db-admin").await.ok()?;
+    let config = named(&seen.maps, "orders-db-config")?;
+    let secret = named(&seen.secrets, "orders-db-admin")?;
     let report = serde_json::to_string(&agent.report(pod, &config, &secret)?).ok()?;
-    let live = maps.get("orders-db-1-report").await.ok()?;
+    let live = named(&seen.maps, "orders-db-1-report")?;
     if live.annotations().get(key::REPORT) != Some(&report) {
         let patch = json!({"metadata": {"annotations": {key::REPORT: report}}});
         let agent = PatchParams {
@@ -250,9 +286,9 @@ fn is_down(claim: &Value) -> bool {
 
 /// What the driver of [`CLASS`] would do: there is a volume, and it has what is asked for. That of [`FULL_CLASS`] says
 /// why it does not grow.
-async fn play_volume(client: &Client, namespace: &str) -> Option<()> {
+async fn play_volume(client: &Client, namespace: &str, seen: &Seen, claim: &Claim) -> Option<()> {
     let asks: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
-    let ask = asks.get_opt("orders-db-1").await.ok()??;
+    let ask = named(&seen.volumes, "orders-db-1")?;
     let spec = ask.spec.clone()?;
     let class = spec
         .storage_class_name
@@ -276,8 +312,7 @@ async fn play_volume(client: &Client, namespace: &str) -> Option<()> {
     let has = ask.status.clone()?.capacity?.remove("storage")?;
     // A volume takes its time to grow: not before the operator has said that it grows. Were it ready at once, now
     // and then, some runs would have a status less to write than others.
-    let claims: Api<DatabaseClaim> = Api::namespaced(client.clone(), namespace);
-    let said = claims.get_opt("orders").await.ok()??.status?.resolved?.storage;
+    let said = claim.borrow()["status"]["resolved"]["storage"].clone();
     if has != wanted && class == FULL_CLASS && !ask.annotations().contains_key(ROOM) {
         let events: Api<Event> = Api::namespaced(client.clone(), namespace);
         let failed = json!({"metadata": {"name": "no-room"}, "type": "Warning", "reason": "VolumeResizeFailed",
@@ -285,7 +320,7 @@ async fn play_volume(client: &Client, namespace: &str) -> Option<()> {
         let failed = serde_json::from_value(failed).ok()?;
         // Said once; how often it is tried makes no difference.
         let _ = events.create(&PostParams::default(), &failed).await;
-    } else if has != wanted && said == wanted.0 {
+    } else if has != wanted && said == json!(wanted) {
         let (parameters, capacity) = (PatchParams::default(), json!({"capacity": {"storage": wanted}}));
         let grown = Patch::Merge(json!({"spec": capacity}));
         volumes.patch(&name, &parameters, &grown).await.ok()?;
