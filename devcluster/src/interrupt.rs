@@ -16,8 +16,7 @@ pub enum Interrupted {
 /// Runs `work` until it is done or the process is interrupted; in that case `work` is dropped where it stands,
 /// and a [`Cluster`](crate::Cluster) that it owns, even one that is still starting, is removed.
 ///
-/// ```no_run
-/// # async fn demo() -> Result<(), Box<dyn std::error::Error>> {
+/// ```text
 /// use devcluster::{Cluster, Options, with_interrupt};
 /// with_interrupt(async {
 ///     let cluster = Cluster::start(Options::default()).await?;
@@ -25,7 +24,6 @@ pub enum Interrupted {
 ///     cluster.stop().await
 /// })
 /// .await??;
-/// # Ok(()) }
 /// ```
 ///
 /// # Errors
