@@ -56,6 +56,23 @@ pub(crate) fn memory(folder: &Path, bytes: u64, mounted: bool) -> io::Result<()>
     Ok(mount("devcluster", folder, "tmpfs", flags, options.as_c_str())?)
 }
 
+/// Mounts an overlay that reaches the disk when the kernel writes it: a program that waits for that does not wait.
+#[cfg(target_os = "linux")]
+pub(crate) fn volatile(folder: &Path, lower: &Path, upper: &Path, work: &Path) -> io::Result<()> {
+    use rustix::mount::{MountFlags, mount};
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    let [lower, upper, work] = [lower, upper, work].map(Path::display);
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work},volatile");
+    let options = std::ffi::CString::new(options)?;
+    Ok(mount("devcluster", folder, "overlay", flags, options.as_c_str())?)
+}
+
+/// Clusters without nodes mount nothing.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn volatile(_folder: &Path, _lower: &Path, _upper: &Path, _work: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Clusters without nodes mount nothing.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn is_mounted(_folder: &Path) -> io::Result<bool> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use devcluster::prerequisites::{self, Task};
-use devcluster::storage::{CLASS, FIXED_CLASS, Provisioner};
+use devcluster::storage::{CLASS, FIXED_CLASS, Provisioner, VOLATILE_CLASS};
 use devcluster::{Cluster, Options, Profile, Progress};
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
@@ -255,16 +255,22 @@ const WRITER: &str = r#"{
             "runAsNonRoot": true, "runAsUser": 999, "runAsGroup": 999, "seccompProfile": {"type": "RuntimeDefault"},
             "fsGroup": 999, "fsGroupChangePolicy": "OnRootMismatch"
         },
-        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+        "volumes": [
+            {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+            {"name": "volatile", "persistentVolumeClaim": {"claimName": "volatile"}}
+        ],
         "containers": [{
             "name": "writer", "image": "docker.io/library/postgres:17",
-            "command": ["sh", "-c", "mkdir -m 0700 /volume/pgdata && initdb /volume/pgdata && exec sleep 600"],
+            "command": ["sh", "-c", "touch /volatile/file && mkdir -m 0700 /volume/pgdata && initdb /volume/pgdata && exec sleep 600"],
             "readinessProbe": {"exec": {"command": ["test", "-s", "/volume/pgdata/PG_VERSION"]}, "periodSeconds": 1},
-            "volumeMounts": [{"name": "data", "mountPath": "/volume"}],
+            "volumeMounts": [{"name": "data", "mountPath": "/volume"}, {"name": "volatile", "mountPath": "/volatile"}],
             "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}
         }]
     }
 }"#;
+
+/// Claims of the Pod, and their classes.
+const CLAIMS: [(&str, &str); 2] = [("data", CLASS), ("volatile", VOLATILE_CLASS)];
 
 /// What the scheduler, the kubelet and the provisioner make of a volume together.
 async fn a_pod_writes_to_a_volume_that_grows_under_it(cluster: &Cluster) -> Result<()> {
@@ -281,13 +287,16 @@ async fn a_pod_writes_to_a_volume_that_grows_under_it(cluster: &Cluster) -> Resu
     Api::<Namespace>::all(run.client.clone())
         .create(&PostParams::default(), &namespace)
         .await?;
-    let claim = json!({
-        "metadata": {"name": "data"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-    });
-    run.claims()
-        .create(&PostParams::default(), &serde_json::from_value(claim)?)
-        .await?;
+    for (name, class) in CLAIMS {
+        let claim = json!({
+            "metadata": {"name": name},
+            "spec": {"storageClassName": class, "accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}}},
+        });
+        run.claims()
+            .create(&PostParams::default(), &serde_json::from_value(claim)?)
+            .await?;
+    }
     let pods: Api<Pod> = Api::namespaced(run.client.clone(), NAMESPACE);
     pods.create(&PostParams::default(), &serde_json::from_str(WRITER)?)
         .await?;
@@ -316,17 +325,19 @@ async fn a_pod_writes_to_a_volume_that_grows_under_it(cluster: &Cluster) -> Resu
 }
 
 async fn a_deleted_claim_takes_everything_with_it(run: &Run) -> Result<()> {
-    let claim = run.claims().get("data").await?;
-    let volume = claim
-        .spec
-        .and_then(|spec| spec.volume_name)
-        .context("no volume name")?;
-    let uid = run.volumes().get(&volume).await?.metadata.uid.context("no uid")?;
-    run.claims().delete("data", &DeleteParams::default()).await?;
-    let gone = await_condition(run.volumes(), &volume, conditions::is_deleted(&uid));
-    tokio::time::timeout(DEADLINE, gone)
-        .await
-        .with_context(|| format!("{volume} is still there"))??;
+    for (name, _) in CLAIMS {
+        let claim = run.claims().get(name).await?;
+        let volume = claim
+            .spec
+            .and_then(|spec| spec.volume_name)
+            .context("no volume name")?;
+        let uid = run.volumes().get(&volume).await?.metadata.uid.context("no uid")?;
+        run.claims().delete(name, &DeleteParams::default()).await?;
+        let gone = await_condition(run.volumes(), &volume, conditions::is_deleted(&uid));
+        tokio::time::timeout(DEADLINE, gone)
+            .await
+            .with_context(|| format!("{volume} is still there"))??;
+    }
     for node in std::fs::read_dir(&run.volumes)? {
         let left = std::fs::read_dir(node?.path())?.count();
         ensure!(left == 0, "{left} folders are left");

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use dbclaim::api::v1::DatabaseClaim;
+use devcluster::storage::FIXED_CLASS;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
@@ -372,7 +373,9 @@ pub async fn deletion_policy_delete_removes_volume_and_secrets(scene: Scene) {
 
 /// A volume that looks empty where data is expected is never a new database.
 pub async fn an_emptied_volume_is_blocked_and_never_initialised(scene: Scene) {
-    scene.apply("orders", json!({})).await;
+    // Its folder is on the same disk as the one beside it, so that the contents can be moved there and back.
+    let claim = json!({"storageClassName": FIXED_CLASS});
+    scene.apply("orders", claim.clone()).await;
     scene.ready("orders").await;
     scene.write("orders", "before").await;
     let volume = volume_folder(&scene).await;
@@ -383,7 +386,7 @@ pub async fn an_emptied_volume_is_blocked_and_never_initialised(scene: Scene) {
     for entry in std::fs::read_dir(&volume).unwrap().flatten() {
         std::fs::rename(entry.path(), aside.join(entry.file_name())).unwrap();
     }
-    scene.apply("orders", json!({})).await;
+    scene.apply("orders", claim).await;
     let message = scene.condition("orders", "Ready", "False", "DataMissing").await;
     assert!(message.len() > 40, "a sentence that helps: {message}");
     let left: Vec<_> = std::fs::read_dir(&volume)

@@ -37,8 +37,8 @@ pub const OVERLAP: Duration = Duration::from_secs(5);
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS kept (entry varchar(100) PRIMARY KEY)";
 const ROWS: &str = "SELECT entry FROM kept ORDER BY entry";
 
-/// The default class: volumes on the first node, where everybody is.
-pub const HOME_CLASS: &str = "home";
+/// The default class: volumes on the first node, where everybody is. Nobody cuts that node's power.
+pub const HOME_CLASS: &str = devcluster::storage::VOLATILE_CLASS;
 /// Volumes, and so databases, on the second node, which a scenario may have for itself.
 const SPARE_CLASS: &str = "spare";
 

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
-use super::{PROVISIONER, SIZED_CLASS};
+use super::{PROVISIONER, SIZED_CLASS, VOLATILE_CLASS};
 
 /// The node label in a `local` volume's affinity.
 pub(super) const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
@@ -94,6 +94,12 @@ pub(super) fn requested(claim: &PersistentVolumeClaim) -> Option<&Quantity> {
         .requests
         .as_ref()?
         .get("storage")
+}
+
+/// Whether programs do not have to wait until what they write to a claim's volume is on the disk.
+pub(super) fn is_volatile(claim: &PersistentVolumeClaim) -> bool {
+    let spec = claim.spec.as_ref();
+    spec.and_then(|it| it.storage_class_name.as_deref()) == Some(VOLATILE_CLASS)
 }
 
 /// Bytes beyond which a claim's volume is full, where that is enforced.

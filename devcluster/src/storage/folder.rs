@@ -55,6 +55,32 @@ pub(super) fn limit(path: &Path, bytes: u64) -> Result<(), Error> {
     mounts::memory(path, bytes, mounted).map_err(failed)
 }
 
+/// Makes a folder a file system for which nobody waits for the disk. Where its disk bears no overlay it stays as it is.
+pub(super) async fn forget_syncs(path: &Path) -> Result<(), Error> {
+    let failed = |source: io::Error| Error::Io {
+        action: "mount an overlay on",
+        path: path.into(),
+        source,
+    };
+    if mounts::is_mounted(path).map_err(failed)? {
+        return Ok(());
+    }
+    let layers = layers(path);
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| layers.join(name));
+    for layer in [&lower, &upper, &work] {
+        tokio::fs::create_dir_all(layer).await.map_err(failed)?;
+    }
+    match mounts::volatile(path, &lower, &upper, &work) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        mounted => mounted.map_err(failed),
+    }
+}
+
+/// Where the contents of a volume are that is an overlay.
+fn layers(path: &Path) -> PathBuf {
+    path.with_extension("layers")
+}
+
 /// Checks that a folder is one that [`create`] makes for a volume.
 pub(super) fn own(volumes: &Path, path: &Path, volume: &str) -> Result<(), Error> {
     let foreign = || Error::Foreign {
@@ -99,10 +125,13 @@ pub(super) async fn remove(volumes: &Path, path: &Path, volume: &str) -> Result<
     if path.exists() {
         mounts::unmount_below(path).map_err(failed("unmount"))?;
     }
-    match tokio::fs::remove_dir_all(path).await {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(failed("remove")),
+    for folder in [path, &layers(path)] {
+        match tokio::fs::remove_dir_all(folder).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(failed("remove"))?,
+        }
     }
+    Ok(())
 }
 
 /// A name that stays inside its parent.

@@ -3,7 +3,8 @@
 //! Every volume is a folder on this machine, offered as a `local` volume of the node that the scheduler
 //! chose. (`hostPath` would be simpler and would ignore `fsGroup`.) All nodes see the same file system, so
 //! nothing has to run on them. Nothing enforces a volume's size, but in the sized class: there, each folder is a
-//! file system of its own in memory, which is full when it is full.
+//! file system of its own in memory, which is full when it is full. In the volatile class each folder is an overlay on
+//! another one, for which nobody waits for the disk.
 //!
 //! `decide` says what a claim needs, `folder` touches the disk, `grow` and this file write to the cluster.
 
@@ -39,6 +40,11 @@ pub const FIXED_CLASS: &str = "devcluster-fixed";
 /// A storage class whose volumes have the size that was asked for, and not a byte more: file systems in memory,
 /// lost when the cluster stops. They can grow.
 pub const SIZED_CLASS: &str = "devcluster-sized";
+
+/// A storage class like the default one, whose volumes reach the disk when the kernel writes them, and not when a
+/// program waits for that: for what starts many databases and never cuts the power. Where the disk of this machine
+/// cannot do so, it is the default one.
+pub const VOLATILE_CLASS: &str = "devcluster-volatile";
 
 /// An annotation of a persistent volume that must not grow, as where the storage behind it is full.
 pub const FULL: &str = "devcluster.local/full";
@@ -166,7 +172,7 @@ async fn create_classes(client: &Client) {
 async fn try_create_classes(client: &Client) -> Result<(), Error> {
     let classes: Api<StorageClass> = Api::all(client.clone());
     let parameters = PatchParams::apply("devcluster").force();
-    for class in [CLASS, FIXED_CLASS, SIZED_CLASS] {
+    for class in [CLASS, FIXED_CLASS, SIZED_CLASS, VOLATILE_CLASS] {
         let object = storage_class(class);
         let written = classes.patch(class, &parameters, &Patch::Apply(&object)).await;
         written.map_err(|source| Error::WriteClass {
@@ -232,6 +238,9 @@ async fn provision(claim: &PersistentVolumeClaim, node: &str, context: &Context)
     let path = folder::create(&context.volumes, node, &name).await?;
     if let Some(bytes) = decide::enforced(claim) {
         folder::limit(&path, bytes)?;
+    }
+    if decide::is_volatile(claim) {
+        folder::forget_syncs(&path).await?;
     }
     let volume = decide::volume(claim, &name, &path, &hostname);
     let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
