@@ -200,11 +200,7 @@ impl Writer {
                 uid,
                 annotations,
             } => {
-                let annotations = annotations
-                    .iter()
-                    .map(|(key, value)| ((*key).to_owned(), json!(value)));
-                let annotations: Map<_, _> = annotations.collect();
-                let change = json!({"metadata": {"uid": uid, "annotations": annotations}});
+                let change = json!({"metadata": {"uid": uid, "annotations": entries(annotations)}});
                 self.merge(("annotate", *kind, name), namespace, &change).await
             }
             Step::Resize {
@@ -224,8 +220,12 @@ impl Writer {
                 kind,
                 name,
                 uid,
+                resource_version,
                 allowed_by: _,
-            } => self.delete(namespace, *kind, name, uid).await,
+            } => {
+                self.delete(namespace, *kind, name, (uid, resource_version.as_deref()))
+                    .await
+            }
             Step::Finalizer { present } => self.finalizer(target, *present).await,
         }
     }
@@ -246,12 +246,24 @@ impl Writer {
         })
     }
 
-    async fn delete(&self, namespace: &str, kind: Kind, name: &str, uid: &str) -> Result<Written, Error> {
+    async fn delete(
+        &self,
+        namespace: &str,
+        kind: Kind,
+        name: &str,
+        (uid, resource_version): (&str, Option<&str>),
+    ) -> Result<Written, Error> {
         let url = format!("{}/{name}", kind.path(namespace));
-        let body = json!({
+        let mut body = json!({
             "apiVersion": "v1", "kind": "DeleteOptions",
             "preconditions": {"uid": uid}, "propagationPolicy": "Background",
         });
+        if let (Some(version), Some(preconditions)) = (
+            resource_version,
+            body.get_mut("preconditions").and_then(Value::as_object_mut),
+        ) {
+            preconditions.insert("resourceVersion".to_owned(), json!(version));
+        }
         match self.request::<Value>(Method::DELETE, &url, JSON, &body).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
@@ -360,6 +372,13 @@ fn claim_url(id: &ClaimId) -> String {
         "/apis/{API_VERSION}/namespaces/{}/databaseclaims/{}",
         id.namespace, id.name
     )
+}
+
+fn entries(annotations: &[(&str, String)]) -> Map<String, Value> {
+    let entries = annotations.iter();
+    entries
+        .map(|(key, value)| ((*key).to_owned(), json!(value)))
+        .collect()
 }
 
 fn insert(body: &mut Value, key: &str, value: Value) {

@@ -4,15 +4,15 @@
 mod diagnosis;
 mod milestone;
 mod news;
+mod pace;
 mod pod;
 mod refusal;
+mod refused;
 mod rotation;
 mod shown;
 mod step;
 #[cfg(test)]
 pub(crate) mod tests;
-
-use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -24,20 +24,17 @@ use crate::claim::Claim;
 use crate::engine::Engine;
 use crate::plan::observed::Observed;
 use crate::plan::{Blocked, Plan};
-use crate::validate::Violations;
 use diagnosis::Verdict;
-use shown::{member, resolved};
+use refused::as_it_runs;
+use shown::{member, resolved, restart};
 
 pub use news::{News, Tone, is_ready, news, trouble};
+pub use pace::{credentials_in_doubt, growth_lasts, is_hibernated, is_settled, look_again, patience};
 pub use refusal::Refusal;
+pub use refused::refused;
 pub use rotation::{end_waits, rotation_waits};
 pub use step::postponed;
 
-/// How long the steps of an ordinary start are shown as one.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a claim in trouble is looked at, in the beginning and later.
-const LOOK_SOON: Duration = Duration::from_secs(15);
-const LOOK_LATE: Duration = Duration::from_secs(60);
 const ACCEPTED: &str = "the spec is valid and its names are free";
 
 /// What a status is made from, besides the claim.
@@ -51,31 +48,6 @@ pub struct Moment<'a> {
     pub now: jiff::Timestamp,
     /// What the API server refused in the pass.
     pub refusals: &'a [Refusal],
-}
-
-/// Status of a claim that cannot be honoured. What runs is left alone and still shown.
-pub fn refused(violations: &Violations, moment: Moment<'_>) -> DatabaseClaimStatus {
-    let message = violations.to_string();
-    let verdicts = [
-        (kind::ACCEPTED, Verdict::bad(reason::INVALID, message.clone())),
-        (kind::READY, Verdict::bad(reason::INVALID, message.clone())),
-        (
-            kind::RECONCILING,
-            Verdict::bad(reason::IDLE, "nothing is done until the spec is corrected".into()),
-        ),
-        (kind::STALLED, Verdict::good(reason::INVALID, message)),
-    ];
-    let before = moment.before.cloned().unwrap_or_default();
-    DatabaseClaimStatus {
-        observed_generation: Some(moment.generation),
-        phase: Some(if before.initialized_at.is_some() {
-            Phase::Degraded
-        } else {
-            Phase::Pending
-        }),
-        conditions: conditions(moment, &verdicts),
-        ..before
-    }
 }
 
 /// Status of a claim that is being deleted.
@@ -138,7 +110,7 @@ pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'
         update_pending,
         stalled,
     } = verdicts;
-    let on_purpose = plan.restarting || plan.growing.is_some() || claim.hibernated;
+    let on_purpose = plan.restarting || plan.growing.is_some() || (claim.hibernated && !plan.held_up);
     let phase = phase(&ready, stalled.is_some(), on_purpose, moment);
     let reconciling = reconciling(&ready, [&storage, &credentials], stalled.as_ref(), plan);
     let verdicts = [
@@ -154,7 +126,7 @@ pub fn serving(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'
         phase: Some(phase),
         conditions: conditions(moment, &verdicts),
         members: vec![member(claim, observed)],
-        initialized_at: recorded(claim, observed).or_else(|| moment.before?.initialized_at.clone()),
+        initialized_at: initialized_at(claim, observed, plan, moment),
         ..outline(claim, observed, plan, moment)
     }
 }
@@ -215,10 +187,20 @@ fn was_ready(moment: Moment<'_>) -> bool {
     })
 }
 
-/// When the data was created, by the volume's record.
-fn recorded(claim: &Claim, observed: &Observed) -> Option<String> {
-    let (_, volume) = observed.volume(&claim.id)?;
-    Some(volume.identity.as_ref()?.initialized.as_ref()?.at.clone())
+/// When the data was created, by the volume's record. The record of a volume that the claim has not taken over is a
+/// former claim's: it may be on its way out, and then this claim begins with a new one.
+fn initialized_at(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> Option<String> {
+    let recorded = || {
+        let (_, volume) = observed.volume(&claim.id)?;
+        Some(volume.identity.as_ref()?.initialized.as_ref()?.at.clone())
+    };
+    let recorded = is_its_own(plan, moment).then(recorded).flatten();
+    recorded.or_else(|| moment.before?.initialized_at.clone())
+}
+
+/// Whether what there is of the claim's names is the claim's own: nothing blocks it, or nothing did before.
+fn is_its_own(plan: &Plan, moment: Moment<'_>) -> bool {
+    !plan.held_up || moment.before.is_some_and(has_taken_over)
 }
 
 fn nobody_needed() -> Verdict {
@@ -226,18 +208,23 @@ fn nobody_needed() -> Verdict {
 }
 
 /// Ready, by the most telling of what stands in its way: what the planner does not go past, then what the Pod
-/// says, and where that is only that it has not come to it yet, what keeps it from coming.
+/// says, and where that is only that it has not come to it yet, what keeps it from coming. What keeps the operator
+/// from changing a claim does not keep its database from serving.
 fn ready(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> Verdict {
     let says = |condition| blocked(plan, condition).map(Verdict::from);
-    if let Some(verdict) = says(kind::ACCEPTED).or_else(|| says(kind::STORAGE_READY)) {
+    let as_it_runs = plan.held_up.then(|| as_it_runs(claim, observed));
+    let claim = as_it_runs.as_ref().unwrap_or(claim);
+    let verdict = diagnosis::ready(claim, observed, moment.now);
+    let serves = verdict.is_true && is_its_own(plan, moment) && !observed.app.is_foreign();
+    if !serves && let Some(verdict) = says(kind::ACCEPTED).or_else(|| says(kind::STORAGE_READY)) {
         return verdict;
     }
-    let verdict = diagnosis::ready(claim, observed, moment.now);
     if !verdict.is_step() {
         return verdict;
     }
     says(kind::CREDENTIALS_READY)
         .or_else(|| moment.refusals.first().map(Refusal::verdict))
+        .or_else(|| says(kind::RECONCILING).filter(|_| observed.workload(&claim.id).is_none()))
         .unwrap_or(verdict)
 }
 
@@ -249,7 +236,7 @@ pub fn has_taken_over(status: &DatabaseClaimStatus) -> bool {
 
 /// What a status says from the first pass on. Secret and address are named once they are the claim's.
 fn outline(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) -> DatabaseClaimStatus {
-    let is_its_own = !plan.held_up || moment.before.is_some_and(has_taken_over);
+    let is_its_own = is_its_own(plan, moment);
     DatabaseClaimStatus {
         observed_generation: Some(moment.generation),
         binding: is_its_own.then(|| Binding {
@@ -259,84 +246,10 @@ fn outline(claim: &Claim, observed: &Observed, plan: &Plan, moment: Moment<'_>) 
             read_write: format!("{}:{}", claim.id.host(), Engine::from(claim.engine).port()),
         }),
         resolved: Some(resolved(claim, observed)),
-        rotation: rotation::known(observed, moment.before),
+        rotation: rotation::known(claim, observed, moment.before),
+        restart: restart(claim),
         ..DatabaseClaimStatus::default()
     }
-}
-
-/// How much longer the steps of an ordinary start are not worth a write each: counted from when it went down, or
-/// from when something was begun after that, such as waking it.
-pub fn patience(moment: Moment<'_>) -> Duration {
-    let Some(before) = moment.before.filter(|it| !is_hibernated(it)) else {
-        return PATIENCE;
-    };
-    let since = |kind: &str, value: &str| {
-        let mut conditions = before.conditions.iter();
-        let condition = conditions.find(|it| it.type_ == kind && it.status == value)?;
-        Some(condition.last_transition_time.0)
-    };
-    let down = since(kind::READY, "False").map(|it| since(kind::RECONCILING, "True").max(Some(it)));
-    let since = down.flatten().unwrap_or(moment.now);
-    PATIENCE.saturating_sub(moment.now.duration_since(since).unsigned_abs())
-}
-
-/// When to look again at a claim that is not ready although nothing was heard of it: often at first, then less
-/// so. A look costs no request unless there is something to write.
-pub fn look_again(moment: Moment<'_>, status: &DatabaseClaimStatus) -> Duration {
-    let patience = patience(moment);
-    if !patience.is_zero() && !is_ready(status) {
-        return patience;
-    }
-    let lasts = failing(kind::READY, status, moment.now);
-    let lasts = lasts.or_else(|| failing(kind::CREDENTIALS_READY, status, moment.now));
-    let lasts = lasts.or_else(|| growing(status, moment.now));
-    (lasts.unwrap_or(LOOK_LATE * 4) / 4).clamp(LOOK_SOON, LOOK_LATE)
-}
-
-/// Whether nothing is left that only looking again would tell.
-pub fn is_settled(status: &DatabaseClaimStatus) -> bool {
-    let credentials = |it: &Condition| it.type_ == kind::CREDENTIALS_READY && it.status == "False";
-    (is_ready(status) || is_hibernated(status))
-        && trouble(status).is_none()
-        && !status.conditions.iter().any(credentials)
-        && !grows(status)
-}
-
-fn grows(status: &DatabaseClaimStatus) -> bool {
-    let reasons = [reason::VOLUME_RESIZING, reason::EXPANSION_STUCK];
-    let mut conditions = status.conditions.iter();
-    conditions.any(|it| it.type_ == kind::STORAGE_READY && reasons.contains(&it.reason.as_str()))
-}
-
-/// For how long the volume has not had what is asked for.
-fn growing(status: &DatabaseClaimStatus, now: jiff::Timestamp) -> Option<Duration> {
-    failing(kind::STORAGE_READY, status, now).filter(|_| grows(status))
-}
-
-/// For how long the volume has not grown, where that is longer than one takes that can.
-pub fn growth_lasts(moment: Moment<'_>) -> Option<Duration> {
-    let lasts = growing(moment.before?, moment.now);
-    lasts.filter(|lasts| *lasts >= PATIENCE)
-}
-
-/// Whether the database is stopped on purpose.
-pub fn is_hibernated(status: &DatabaseClaimStatus) -> bool {
-    status.phase == Some(Phase::Hibernated)
-}
-
-/// Whether the database has not taken over its password for longer than a start takes.
-pub fn credentials_in_doubt(status: &DatabaseClaimStatus, now: jiff::Timestamp) -> bool {
-    failing(kind::CREDENTIALS_READY, status, now).is_some_and(|lasts| lasts >= PATIENCE)
-}
-
-/// Since when a condition is False.
-fn failing(kind: &str, status: &DatabaseClaimStatus, now: jiff::Timestamp) -> Option<Duration> {
-    let mut conditions = status.conditions.iter();
-    let condition = conditions.find(|it| it.type_ == kind && it.status == "False")?;
-    Some(
-        now.duration_since(condition.last_transition_time.0)
-            .unsigned_abs(),
-    )
 }
 
 /// An ordinary start within its first seconds: one status for all of it, so that going from nothing to Ready
@@ -370,8 +283,8 @@ fn starting(
     ];
     // An undelete knows of its data from the first; a new database's is told of when it is Ready.
     let initialized_at = match moment.before {
-        Some(before) => before.initialized_at.clone(),
-        None => recorded(claim, observed),
+        Some(before) if has_taken_over(before) => before.initialized_at.clone(),
+        _ => initialized_at(claim, observed, plan, moment),
     };
     let before = moment.before.cloned().unwrap_or_default();
     let at_rest = |member| Member {
@@ -434,6 +347,10 @@ fn reconciling(ready: &Verdict, parts: [&Verdict; 2], stalled: Option<&Verdict>,
     if plan.growing.is_some() && stalled.is_none() {
         let message = "the Pod is being given the CPU and memory of the larger size while it runs";
         return Verdict::good(reason::RESIZING, message.to_owned());
+    }
+    if plan.config_pending && ready.is_true && stalled.is_none() {
+        let message = "the database is being given its new configuration";
+        return Verdict::good(reason::IN_PROGRESS, message.to_owned());
     }
     // Who waits for a change waits for the volume and for the Secret as well.
     let changing = [reason::VOLUME_RESIZING, reason::ROTATING];

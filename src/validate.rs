@@ -1,7 +1,7 @@
 //! `(DatabaseClaim, References)` → `Claim`, or what is wrong with it. Pure; shared by the admission webhook
 //! and the controller, so both say the same.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
@@ -17,13 +17,16 @@ use crate::engine::Engine;
 pub struct References {
     /// The record on the member's PVC, when there is one of ours.
     pub identity: Option<Identity>,
+    /// Whether that volume certainly holds no data and no Pod could be writing any: then the record says no more than
+    /// what was requested once.
+    pub vacant: bool,
     /// What that PVC requests.
     pub requested: Option<Bytes>,
     /// What its volume has.
     pub capacity: Option<Bytes>,
-    /// The claim's annotation that asks for a restart.
+    /// The newest value that the claim's annotation for a restart has had.
     pub restart: Option<String>,
-    /// The claim's annotation that asks for new credentials.
+    /// The newest value that the claim's annotation for new credentials has had.
     pub rotation: Option<String>,
     /// The claim's annotation that asks to end the previous credentials.
     pub end_previous: Option<String>,
@@ -167,17 +170,21 @@ pub fn validate(
     wrong.extend(parameters(spec, size.engine_memory()));
     wrong.extend(extensions(spec));
     if let (Some(record), Some(version)) = (&references.identity, &version) {
-        wrong.extend(disagreements(id, spec, version, record));
+        wrong.extend(disagreements(id, spec, version, record, references.vacant));
     }
     let (Some(version), Some(asked), true) = (version, asked, wrong.is_empty()) else {
         return Err(Violations(wrong));
     };
     let there = references.requested.max(references.capacity);
     let storage = there.map_or(asked, |there| there.max(asked));
-    let identity = references
-        .identity
-        .clone()
-        .unwrap_or_else(|| new_identity(id, spec, &version));
+    let identity = match &references.identity {
+        Some(record) if references.vacant => Identity {
+            volume_id: record.volume_id.clone(),
+            ..new_identity(id, spec, &version)
+        },
+        Some(record) => record.clone(),
+        None => new_identity(id, spec, &version),
+    };
     Ok(Claim {
         id: id.clone(),
         engine: spec.engine,
@@ -186,6 +193,7 @@ pub fn validate(
         image: class::image(spec.engine, &version.to_string()),
         version,
         storage,
+        storage_asked: asked,
         storage_request: references
             .requested
             .filter(|_| Some(storage) == there)
@@ -198,6 +206,7 @@ pub fn validate(
         parameters: spec.parameters.clone(),
         extensions: BTreeSet::from_iter(spec.extensions.clone()).into_iter().collect(),
         restart: references.restart.clone(),
+        asked: None,
         rotation: references.rotation.clone(),
         end_previous: references.end_previous.clone(),
         plaintext: !spec.tls.required || references.without_tls,
@@ -236,10 +245,9 @@ fn version(id: &ClaimId, spec: &DatabaseClaimSpec, references: &References) -> R
     let (available, default) = class::majors(spec.engine);
     let engine = Engine::from(spec.engine);
     // Another engine's version says nothing here; that it is another one is said elsewhere.
-    let record = references
-        .identity
-        .as_ref()
-        .filter(|it| it.engine == engine.name());
+    let record = references.identity.as_ref();
+    let counts = |it: &Identity| !references.vacant || it.volume_id == volume_id(id);
+    let record = record.filter(|it| it.engine == engine.name() && counts(it));
     let recorded = record.map(|it| it.major.as_str());
     let text = spec.version.as_deref().or(recorded).unwrap_or(default);
     match (Version::parse(text, engine.series_numbers()), record) {
@@ -265,13 +273,30 @@ fn version(id: &ClaimId, spec: &DatabaseClaimSpec, references: &References) -> R
     }
 }
 
+/// The claim as far as it is known, for the status of one that cannot be honoured: nothing is rendered from it.
+/// `None` where not even that is known.
+pub fn outline(id: &ClaimId, spec: &DatabaseClaimSpec, references: &References) -> Option<Claim> {
+    let spec = DatabaseClaimSpec {
+        version: None,
+        storage: None,
+        parameters: BTreeMap::new(),
+        extensions: Vec::new(),
+        ..spec.clone()
+    };
+    let references = References {
+        identity: None,
+        ..references.clone()
+    };
+    validate(id, &spec, &references).ok()
+}
+
 /// A volume that does not exist yet is identified by the claim's UID: two passes of one claim then give it
 /// the same identity, whatever happens between them.
 fn new_identity(id: &ClaimId, spec: &DatabaseClaimSpec, version: &Version) -> Identity {
     Identity {
         v: FORMAT,
         claim: id.path(),
-        volume_id: format!("{}-{FIRST_MEMBER}", id.uid),
+        volume_id: volume_id(id),
         member: FIRST_MEMBER,
         engine: Engine::from(spec.engine).name().to_owned(),
         major: version.major.clone(),
@@ -281,12 +306,20 @@ fn new_identity(id: &ClaimId, spec: &DatabaseClaimSpec, version: &Version) -> Id
     }
 }
 
+fn volume_id(id: &ClaimId) -> String {
+    format!("{}-{FIRST_MEMBER}", id.uid)
+}
+
 fn disagreements(
     id: &ClaimId,
     spec: &DatabaseClaimSpec,
     version: &Version,
     record: &Identity,
+    vacant: bool,
 ) -> Vec<Violation> {
+    if vacant && record.claim == id.path() {
+        return Vec::new();
+    }
     let volume = id.member(FIRST_MEMBER);
     let engine = Engine::from(spec.engine).name();
     let mut wrong = Vec::new();

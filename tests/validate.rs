@@ -63,25 +63,15 @@ fn record() -> Identity {
 
 fn on(identity: Identity) -> References {
     References {
-        restart: None,
-        rotation: None,
-        end_previous: None,
-        without_tls: false,
         identity: Some(identity),
-        requested: None,
-        capacity: None,
+        ..References::default()
     }
 }
 
 fn having(gib: u64) -> References {
     References {
-        restart: None,
-        rotation: None,
-        end_previous: None,
-        without_tls: false,
-        identity: None,
         requested: Some(Bytes(gib * Bytes::GIB)),
-        capacity: None,
+        ..References::default()
     }
 }
 
@@ -174,6 +164,80 @@ fn a_series_of_mysql_has_two_numbers() {
 #[test]
 fn what_the_volume_is_stays_what_it_is() {
     assert_eq!(resolve(json!({}), &on(record())).identity, record());
+}
+
+#[test]
+fn a_volume_that_holds_nothing_is_what_is_asked_for() {
+    let empty = Identity {
+        initialized: None,
+        ..record()
+    };
+    let vacant = References {
+        vacant: true,
+        ..on(empty.clone())
+    };
+    let claim = resolve(json!({"username": "clerk", "database": "shop"}), &vacant);
+    let expected = Identity {
+        major: "17".into(),
+        username: "clerk".into(),
+        database: "shop".into(),
+        ..empty.clone()
+    };
+    assert_eq!(claim.identity, expected, "a former claim's");
+    assert_eq!(
+        refuse(json!({"username": "clerk"}), &on(empty.clone())).0.len(),
+        1,
+        "somebody may be at it"
+    );
+    let own = Identity {
+        volume_id: "claim-1-1".into(),
+        ..empty.clone()
+    };
+    let own = References {
+        vacant: true,
+        ..on(own)
+    };
+    assert_eq!(
+        resolve(json!({}), &own).version.major,
+        "18",
+        "a newer default is no change of this claim's"
+    );
+    let other = Identity {
+        claim: "shop/bills".into(),
+        ..empty
+    };
+    let other = References {
+        vacant: true,
+        ..on(other)
+    };
+    assert_eq!(refuse(json!({}), &other).0.len(), 1, "another claim's");
+}
+
+/// What says the same in other words.
+#[test]
+fn to_say_a_default_or_to_take_it_away_changes_nothing() {
+    let words = [
+        json!({"version": "17"}),
+        json!({"storage": "5Gi"}),
+        json!({"storage": "5120Mi"}),
+        json!({"storage": "5368709120"}),
+        json!({"database": "app"}),
+        json!({"username": "app"}),
+        json!({"deletionPolicy": "Retain"}),
+        json!({"parameters": {}}),
+        json!({"extensions": []}),
+        json!({"tls": {}}),
+        json!({"tls": {"required": true}}),
+        json!({"hibernated": false}),
+        json!({"paused": false}),
+    ];
+    let plain = resolve(json!({}), &References::default());
+    for words in words {
+        assert_eq!(resolve(words.clone(), &References::default()), plain, "{words}");
+    }
+    let [twice, turned] = [json!(["hstore", "citext", "hstore"]), json!(["citext", "hstore"])];
+    let extensions = |it: Value| resolve(json!({"extensions": it}), &References::default());
+    assert_eq!(extensions(twice), extensions(turned));
 }
 
 #[test]

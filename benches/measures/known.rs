@@ -233,6 +233,7 @@ fn volume(own: &Own) -> Detail {
         capacity: Some(size),
         storage_class: Some("standard".into()),
         growth: None,
+        never_bound: false,
     }))
 }
 

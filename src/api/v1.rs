@@ -44,9 +44,13 @@ use serde::{Deserialize, Serialize};
     ),
     validation = Rule::new("self.metadata.name.size() <= 46 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name must be at most 46 characters of a-z, 0-9 and '-', begin with a letter and end with a letter or digit; names of Pods and Services are made from it"),
-    validation = Rule::new("!has(self.spec.storage) || !has(oldSelf.status) || !has(oldSelf.status.resolved) || !has(oldSelf.status.resolved.storage) || !isQuantity(self.spec.storage) || quantity(self.spec.storage).compareTo(quantity(oldSelf.status.resolved.storage)) >= 0")
+    // The rules that look at the status look at what a field changes to: an object that was stored with it stays
+    // valid, whatever its status says later. Otherwise every write to it would be refused, of a label or of the status.
+    validation = Rule::new("!has(self.spec.storage) || has(oldSelf.spec.storage) && self.spec.storage == oldSelf.spec.storage || !has(oldSelf.status) || !has(oldSelf.status.resolved) || !has(oldSelf.status.members) || !oldSelf.status.members.exists(m, has(m.storage)) || !isQuantity(oldSelf.status.resolved.storage) || !isQuantity(self.spec.storage) || quantity(self.spec.storage).compareTo(quantity(oldSelf.status.resolved.storage)) >= 0")
         .message("spec.storage cannot be lowered below what the volume has (status.resolved.storage); a volume cannot shrink"),
-    validation = Rule::new("!has(self.spec.version) || !has(oldSelf.status) || !has(oldSelf.status.resolved) || self.spec.version.find('^([89][.][0-9]+|[0-9]+)') == oldSelf.status.resolved.version.find('^([89][.][0-9]+|[0-9]+)')")
+    validation = Rule::new("has(self.spec.storageClassName) == has(oldSelf.spec.storageClassName) && (!has(self.spec.storageClassName) || self.spec.storageClassName == oldSelf.spec.storageClassName) || !has(oldSelf.status) || !has(oldSelf.status.members) || !oldSelf.status.members.exists(m, has(m.storage)) || has(self.spec.storageClassName) && has(oldSelf.status.resolved) && has(oldSelf.status.resolved.storageClassName) && self.spec.storageClassName == oldSelf.status.resolved.storageClassName")
+        .message("spec.storageClassName cannot be changed once there is a volume, other than to the class of that volume (status.resolved.storageClassName); create a new claim in the other class and copy the data"),
+    validation = Rule::new("!has(self.spec.version) || has(oldSelf.spec.version) && self.spec.version == oldSelf.spec.version || !has(oldSelf.status) || !has(oldSelf.status.resolved) || self.spec.version.find('^([89][.][0-9]+|[0-9]+)') == oldSelf.status.resolved.version.find('^([89][.][0-9]+|[0-9]+)')")
         .message("spec.version must be of the series that the data is of (status.resolved.version)"),
     validation = Rule::new("!has(self.spec.version) || has(oldSelf.spec.version) && self.spec.version == oldSelf.spec.version || !has(oldSelf.status) || !has(oldSelf.status.members) || !self.spec.version.matches('^([89][.][0-9]+|[1-9][0-9])[.][0-9]+$') || !oldSelf.status.members.exists(m, has(m.version) && m.version.matches('^[0-9]+([.][0-9]+){1,2}$') && m.version.startsWith(self.spec.version.find('^([89][.][0-9]+|[0-9]+)') + '.') && int(m.version.split('.')[m.version.split('.').size() - 1]) > int(self.spec.version.split('.')[self.spec.version.split('.').size() - 1]))")
         .message("spec.version cannot be lowered below the version that has run (status.members[].version); the engine may not read what a newer one wrote")
@@ -62,8 +66,6 @@ use serde::{Deserialize, Serialize};
         .message("engine cannot be changed; create a new claim and copy the data"),
     validation = Rule::new("!(has(self.version) && has(oldSelf.version)) || self.version.find('^([89][.][0-9]+|[0-9]+)') == oldSelf.version.find('^([89][.][0-9]+|[0-9]+)')")
         .message("the series of the version (17, 9.7) cannot be changed yet; create a new claim of the wanted version and copy the data"),
-    validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
-        .message("storageClassName cannot be changed; create a new claim in the other class and copy the data"),
     validation = Rule::new("self.database == oldSelf.database")
         .message("database cannot be changed; it was created when the claim was"),
     validation = Rule::new("self.username == oldSelf.username")
@@ -102,7 +104,8 @@ pub struct DatabaseClaimSpec {
         .message("storage must be between 1Gi and 64Ti"))]
     pub storage: Option<String>,
 
-    /// StorageClass of the volume. By default, the cluster's default class. Cannot be changed.
+    /// StorageClass of the volume. By default, the cluster's default class. Cannot be changed once the volume is
+    /// bound; before that, another one corrects a class that does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), pattern(r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     pub storage_class_name: Option<String>,
@@ -265,6 +268,10 @@ pub struct DatabaseClaimStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationStatus>,
 
+    /// What is known of restarts; absent as long as none was requested by annotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartStatus>,
+
     /// When the data directory was created. The volume's own record is what counts; this is a copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -281,10 +288,26 @@ impl DatabaseClaimStatus {
     }
 }
 
+/// Restarts that were requested by annotation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartStatus {
+    /// Newest value of the annotation `platform.acme.com/restart`. It stays when the annotation is removed: that is
+    /// no request, and what was requested before is still carried out.
+    #[schemars(length(max = 64))]
+    pub asked: String,
+}
+
 /// Rotation of the credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RotationStatus {
+    /// Value of the annotation `platform.acme.com/rotate-credentials` that is not carried out yet. It is carried out
+    /// also when the annotation is removed before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub asked: Option<String>,
+
     /// Value of the annotation `platform.acme.com/rotate-credentials` that was carried out last: the Secret has
     /// the new credentials. A long value is told by its hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -30,6 +30,8 @@ pub struct Claim {
     pub image: EngineImage,
     /// Resolved volume size: the larger of what is asked for and what there is.
     pub storage: Bytes,
+    /// Volume size that the spec requests, whatever the volume has.
+    pub storage_asked: Bytes,
     /// What the volume's claim requests: more than before only where more is asked for than there is. A class
     /// may have given more than was requested, and refuses every other request for good.
     pub storage_request: Bytes,
@@ -47,9 +49,11 @@ pub struct Claim {
     pub parameters: BTreeMap<String, String>,
     /// Extensions, sorted, each available.
     pub extensions: Vec<String>,
-    /// Restart that was asked for: any text that was not there before.
+    /// The newest request of a restart: any text that was not there before.
     pub restart: Option<String>,
-    /// Rotation of the credentials that was asked for: any text that was not there before.
+    /// Hash of what was requested when the database was started, where it is equal to what is requested now.
+    pub asked: Option<String>,
+    /// The newest request of new credentials: any text that was not there before.
     pub rotation: Option<String>,
     /// Request to end the previous credentials at once: any text that was not there before.
     pub end_previous: Option<String>,

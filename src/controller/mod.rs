@@ -9,6 +9,7 @@ mod queue;
 mod reconcile;
 mod refused;
 mod renewal;
+mod resolve;
 mod seen;
 mod watches;
 

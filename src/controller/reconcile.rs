@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt as _;
 use tracing::{Instrument as _, debug_span};
 
 use super::error::{Class, Error};
+use super::resolve::{Refused, resolve};
 use super::seen::Seen;
 use super::{Context, news, renewal};
-use crate::api::key;
 use crate::api::protocol::Initialized;
 use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus, DeletionPolicy};
 use crate::apply::{self, Target, Written};
@@ -21,7 +20,7 @@ use crate::plan::observed::{Detail, Observed};
 use crate::plan::{self, Input, Plan, Step};
 use crate::render::{Kind, Slot};
 use crate::status::{self, Moment, News, Refusal, Tone};
-use crate::validate::{References, Violations, identify, validate};
+use crate::validate::identify;
 
 /// Waves that one pass may send. What is missing then waits for its turn in the queue.
 const WAVES: u8 = 4;
@@ -63,7 +62,7 @@ async fn wave(claim: &mut DatabaseClaim, context: &Context) -> Result<Again, Err
         Ok(observed) => observed,
         Err(error) => return Err(unobserved(&id, &mut seen, error, context).await),
     };
-    let resolved = validate(&id, &claim.spec, &references(claim, &id, &observed));
+    let resolved = resolve(&id, claim, &observed, &seen);
     let mut plan = debug_span!("plan").in_scope(|| match (&resolved, seen.deleting) {
         (_, true) => teardown(&id, claim.spec.deletion_policy, &seen, &observed),
         (Ok(resolved), false) => serve(resolved, &observed, &seen, context),
@@ -210,19 +209,6 @@ fn secrets<'a>(seen: &'a Seen, context: &Context) -> Known<'a> {
     }
 }
 
-fn references(claim: &DatabaseClaim, id: &ClaimId, observed: &Observed) -> References {
-    let volume = observed.volume(id).map(|(_, volume)| volume);
-    References {
-        identity: volume.and_then(|it| it.identity.clone()),
-        requested: volume.and_then(|it| it.requested),
-        capacity: volume.and_then(|it| it.capacity),
-        restart: claim.annotations().get(key::RESTART).cloned(),
-        rotation: renewal::asked(claim, key::ROTATE),
-        end_previous: renewal::asked(claim, key::END_PREVIOUS),
-        without_tls: observed.current_report(id).is_some_and(|it| it.tls.is_none()),
-    }
-}
-
 fn serve(claim: &Claim, observed: &Observed, seen: &Seen, context: &Context) -> Plan {
     let initialized = initialized(claim, observed);
     let (credentials, rotated) =
@@ -239,6 +225,7 @@ fn serve(claim: &Claim, observed: &Observed, seen: &Seen, context: &Context) -> 
         desired: &desired,
         observed,
         initialized_before: seen.initialized_before(),
+        taken_over: seen.has_taken_over(),
         has_finalizer: seen.has_finalizer(),
         not_in_place: seen.not_in_place.as_deref(),
     });
@@ -254,8 +241,7 @@ fn serve(claim: &Claim, observed: &Observed, seen: &Seen, context: &Context) -> 
 }
 
 fn teardown(id: &ClaimId, policy: DeletionPolicy, seen: &Seen, observed: &Observed) -> Plan {
-    let taken_over = seen.status.as_ref().is_some_and(status::has_taken_over);
-    plan::teardown(id, policy, seen.has_finalizer(), taken_over, observed)
+    plan::teardown(id, policy, seen.has_finalizer(), seen.has_taken_over(), observed)
 }
 
 /// What is known of the volume: its record, else what the agent that runs on it says.
@@ -398,7 +384,7 @@ fn answered(id: &ClaimId, claim: &ObjectMeta, context: &Context) {
 }
 
 fn describe(
-    resolved: Result<&Claim, &Violations>,
+    resolved: Result<&Claim, &Refused>,
     seen: &Seen,
     observed: &Observed,
     plan: &Plan,
@@ -407,7 +393,7 @@ fn describe(
     match resolved {
         _ if seen.deleting => status::terminating(moment),
         Ok(claim) => status::serving(claim, observed, plan, moment),
-        Err(violations) => status::refused(violations, moment),
+        Err(refused) => status::refused(&refused.violations, refused.known.as_deref(), observed, moment),
     }
 }
 

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::Context;
+use crate::api::key;
 use crate::api::protocol::{Credentials, FORMAT};
-use crate::api::v1::DatabaseClaim;
+use crate::api::v1::{DatabaseClaim, DatabaseClaimStatus};
 use crate::certificate::Keys;
 use crate::claim::{Claim, ClaimId};
 use crate::issue;
@@ -27,6 +28,19 @@ pub(super) fn asked(claim: &DatabaseClaim, key: &str) -> Option<String> {
         return Some(hash(&asked.as_str().into()));
     }
     Some(asked.clone())
+}
+
+/// Rotation that a claim requests. One that waits is not withdrawn by removing its annotation.
+pub(super) fn rotation(claim: &DatabaseClaim, status: Option<&DatabaseClaimStatus>) -> Option<String> {
+    let waits = || status?.rotation.as_ref()?.asked.clone();
+    asked(claim, key::ROTATE).or_else(waits)
+}
+
+/// Restart that a claim requests. Removing its annotation requests nothing: the newest one stands.
+pub(super) fn restart(claim: &DatabaseClaim, status: Option<&DatabaseClaimStatus>) -> Option<String> {
+    let known = || Some(status?.restart.as_ref()?.asked.clone());
+    let asked = claim.annotations().get(key::RESTART).filter(|it| !it.is_empty());
+    asked.cloned().or_else(known)
 }
 
 /// Keys and certificates as they shall be; `None` where the Secrets were not read or none can be made.

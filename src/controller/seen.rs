@@ -48,7 +48,8 @@ impl Seen {
         let status = remembered.newest_status(&resource_version, written);
         let released = remembered.released;
         let rotation = status.as_ref().and_then(|it| it.rotation.as_ref());
-        let [rotate, end] = [key::ROTATE, key::END_PREVIOUS].map(|key| renewal::asked(claim, key));
+        let rotate = renewal::rotation(claim, status.as_ref());
+        let end = renewal::asked(claim, key::END_PREVIOUS);
         let rotation_open = status::rotation_waits(rotate.as_deref(), rotation)
             || status::end_waits(end.as_deref(), rotation);
         let (resource_version, mut finalizers) = match remembered.answered {
@@ -119,6 +120,11 @@ impl Seen {
 
     pub(super) fn has_finalizer(&self) -> bool {
         self.finalizers.iter().any(|it| it == FINALIZER)
+    }
+
+    /// Whether the claim has made or taken over what there is.
+    pub(super) fn has_taken_over(&self) -> bool {
+        self.status.as_ref().is_some_and(status::has_taken_over)
     }
 
     pub(super) fn initialized_before(&self) -> bool {

@@ -247,6 +247,8 @@ fn merge(known: Detail, answer: Detail) -> Detail {
     match (known, answer) {
         (Detail::Volume(known), Detail::Volume(answer)) => Detail::Volume(Box::new(Volume {
             identity: answer.identity,
+            // It may have been bound between the version that was known and the one that was written.
+            never_bound: false,
             ..*known
         })),
         (Detail::StatefulSet(known), Detail::StatefulSet(answer)) => Detail::StatefulSet(Workload {

@@ -394,6 +394,7 @@ mod tests {
                 capacity: Bytes::parse("1Gi").ok(),
                 storage_class: None,
                 growth,
+                never_bound: false,
             };
             Child {
                 detail: Detail::Volume(Box::new(volume)),

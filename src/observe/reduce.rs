@@ -121,6 +121,8 @@ pub fn volume(volume: &PersistentVolumeClaim) -> Detail {
             .and_then(bytes),
         storage_class: spec.and_then(|it| it.storage_class_name.clone()),
         growth: status.and_then(growth),
+        never_bound: status.is_some_and(|it| it.phase.as_deref() == Some("Pending") && it.capacity.is_none())
+            && spec.is_some_and(|it| it.volume_name.as_deref().is_none_or(str::is_empty)),
     }))
 }
 
@@ -203,6 +205,7 @@ pub fn pod(meta: &ObjectMeta, spec: Option<&PodSpec>, status: Option<&PodStatus>
         // The kubelet sets both at once; where something else is waited for, this says nothing.
         node_silent: !gated && is("Ready", "False") && is("ContainersReady", "True"),
         gone_by: meta.deletion_timestamp.as_ref().map(|it| it.0),
+        other_containers: spec.map(other_containers).unwrap_or_default(),
     }))
 }
 
@@ -222,6 +225,12 @@ fn requested_memory(spec: &PodSpec) -> Option<Bytes> {
     let container = spec.containers.iter().find(|it| it.name == DATABASE)?;
     let memory = container.resources.as_ref()?.limits.as_ref()?.memory.as_ref()?;
     Bytes::parse(memory).ok()
+}
+
+/// Containers that are not ours.
+fn other_containers(spec: &PodSpec) -> Vec<String> {
+    let names = spec.containers.iter().map(|it| it.name.clone());
+    names.filter(|it| it != DATABASE).collect()
 }
 
 /// Memory that the kubelet has given it.
@@ -366,6 +375,7 @@ mod tests {
         let mut status = container(&json!({"running": {}}), &json!({}));
         status["resources"] = resources("512Mi");
         let pod = reduced(&spec, &[], &status);
+        assert_eq!(pod.other_containers, ["other"]);
         assert_eq!(pod.requested_memory, Some(Bytes(2 * Bytes::GIB)));
         assert_eq!(pod.memory, Some(Bytes(512 * Bytes::MIB)));
         let table = [

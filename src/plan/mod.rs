@@ -1,6 +1,7 @@
 //! `plan(…) -> Plan`: the next safe steps, and what is blocked by what. Pure. It decides everything that
 //! `apply` does; waiting and blocked are values here, never errors.
 
+mod acts;
 mod certificates;
 pub mod drift;
 mod growth;
@@ -10,6 +11,7 @@ mod rollout;
 mod rotation;
 mod secrets;
 mod teardown;
+mod volume;
 mod wake;
 
 use std::time::Duration;
@@ -24,6 +26,7 @@ use crate::claim::quantity::Bytes;
 use crate::render::{Desired, Kind, Object, Secrets, Slot, marker};
 use observed::{Child, Detail, Integrity, Observed, SecretState};
 
+pub use acts::settled;
 pub use certificates::{Order, certificates};
 pub use rotation::{Rotation, Turn, rotated, turn};
 pub use secrets::credentials;
@@ -53,6 +56,8 @@ pub struct Plan {
     pub trusted: Vec<(Slot, u64)>,
     /// Whether a difference in the Pod template waits for a restart that nobody has granted.
     pub restart_pending: bool,
+    /// Whether the database has not taken over the newest configuration yet.
+    pub config_pending: bool,
     /// Whether a restart that was asked for is under way.
     pub restarting: bool,
     /// How far the Pod is that comes to a larger size while it runs.
@@ -126,6 +131,8 @@ pub enum Step {
         name: String,
         /// UID that was observed.
         uid: String,
+        /// Version that was observed, where the object must not have changed since.
+        resource_version: Option<String>,
         /// What allows it.
         allowed_by: Allowance,
     },
@@ -161,6 +168,9 @@ impl Plan {
 pub enum Allowance {
     /// The claim is being deleted and `spec.deletionPolicy` is Delete.
     DeletionPolicyDelete,
+    /// No volume was ever bound to the PersistentVolumeClaim in this very version, and it was made for something else
+    /// than what the spec requests.
+    NeverBound,
     /// A Pod, which holds no data, is replaced: the claim's owner has asked for another version or size, or for
     /// a restart.
     RestartAsked,
@@ -188,6 +198,8 @@ pub struct Input<'a> {
     pub observed: &'a Observed,
     /// Whether the claim's status says that data was once created.
     pub initialized_before: bool,
+    /// Whether the claim's status says that the claim has made or taken over what there is.
+    pub taken_over: bool,
     /// Whether the claim has our finalizer.
     pub has_finalizer: bool,
     /// Why the API server has refused to resize the Pod while it runs, if it has.
@@ -269,6 +281,10 @@ fn objects(input: &Input<'_>, plan: &mut Plan) {
     ] {
         if plan.growing.is_some() && object.slot == Slot::Config {
             // The engine is told when it has the memory.
+            continue;
+        }
+        if object.slot == Slot::Volume && volume::is_made_for_something_else(input) {
+            volume::replace(input, plan);
             continue;
         }
         settle(input, plan, object);

@@ -160,6 +160,9 @@ pub struct Volume {
     pub storage_class: Option<String>,
     /// How its growth stands, where its status says something of it.
     pub growth: Option<Box<Growth>>,
+    /// Whether this very version of it, as the API server has it, says that no volume was ever bound to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_bound: bool,
 }
 
 /// How far the growth of a volume has come, by what its driver's resizer and the kubelet write into its status.
@@ -207,6 +210,9 @@ pub struct Pod {
     pub node_silent: bool,
     /// When the Pod should have been gone: `deletionTimestamp`, which has the grace period in it.
     pub gone_by: Option<Timestamp>,
+    /// Names of its containers other than the database, such as a proxy that a mesh adds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_containers: Vec<String>,
 }
 
 /// An end of a container.
@@ -281,10 +287,23 @@ impl std::fmt::Debug for SecretState {
     }
 }
 
+impl SecretState {
+    /// Whether it was read and is not ours.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, Self::Present { ownership, .. } if *ownership != Ownership::Ours)
+    }
+}
+
 impl Volume {
     /// Whether it asks for more than it has.
     pub fn is_growing(&self) -> bool {
         self.capacity.is_some() && self.requested > self.capacity
+    }
+
+    /// Whether its record says that it was made for a claim of this name and has no data yet.
+    pub fn awaits_data(&self, id: &crate::claim::ClaimId) -> bool {
+        let empty = |it: &Identity| it.claim == id.path() && it.initialized.is_none();
+        self.identity.as_ref().is_some_and(empty)
     }
 
     /// Whether its record says that it holds data.
@@ -377,6 +396,17 @@ impl Observed {
     pub fn renewal(&self, id: &crate::claim::ClaimId) -> Option<Timestamp> {
         let tls = self.current_report(id)?.tls.as_ref()?;
         tls.due.as_ref()?.parse().ok()
+    }
+
+    /// Whether the volume certainly holds no data, and no Pod is there that could write any. `before`: whether the
+    /// claim's status says that data was once created.
+    pub fn is_vacant(&self, id: &crate::claim::ClaimId, before: bool) -> bool {
+        let reported = self.any_report(id).is_some_and(|it| it.initialized.is_some());
+        let pod = self.find(Kind::Pod, &id.pod(crate::claim::FIRST_MEMBER));
+        let volume = self.volume(id);
+        let awaits = volume.is_some_and(|(_, it)| it.awaits_data(id));
+        let never_bound = volume.is_some_and(|(_, it)| it.never_bound);
+        awaits && !before && !reported && (never_bound || pod.is_none())
     }
 
     /// Whether the read-write Service lists a ready address.

@@ -1,6 +1,7 @@
 //! What keeps everything of a claim from being made or changed: names that are taken, and a volume that its database must
 //! not be started on.
 
+use super::volume::is_made_for_something_else;
 use super::{Blocked, Input};
 use crate::api::condition::{kind, reason};
 use crate::api::protocol::Report;
@@ -79,7 +80,9 @@ fn volume_unusable(input: &Input<'_>) -> Option<Blocked> {
     let id = &claim.id;
     let name = Slot::Volume.name(id);
     let tells = |report: &Report| report.initialized.is_some();
-    let expected = input.initialized_before || observed.any_report(id).is_some_and(tells);
+    // Before the claim has taken over anything, a report is a former claim's, which may have left it.
+    let reported = input.taken_over && observed.any_report(id).is_some_and(tells);
+    let expected = input.initialized_before || reported;
     let runs = observed.current_report(id).is_some_and(tells);
     let (reason, message) = match observed.volume(id) {
         None if !expected => return None,
@@ -111,6 +114,7 @@ fn volume_unusable(input: &Input<'_>) -> Option<Blocked> {
                 key::IDENTITY
             ),
         ),
+        Some(_) if is_made_for_something_else(input) => return None,
         Some((_, volume)) => other_class(&name, volume.storage_class.as_ref()?, claim)?,
     };
     Some(Blocked {
@@ -126,7 +130,7 @@ fn other_class(name: &str, has: &str, claim: &Claim) -> Option<(&'static str, St
     Some((
         reason::DATA_MISMATCH,
         format!(
-            "PersistentVolumeClaim {name} is of StorageClass {has:?}, and {asked:?} is asked for; create the claim again with spec.storageClassName {has:?}, or under another name"
+            "PersistentVolumeClaim {name} is of StorageClass {has:?}, and {asked:?} is asked for; set spec.storageClassName to {has:?}, or create the claim under another name"
         ),
     ))
 }

@@ -20,13 +20,20 @@ pub(super) fn template(input: &Input<'_>, plan: &mut Plan) {
         return;
     }
     if let Some((_, live)) = observed.workload(id) {
-        let asked = live.asked.as_deref() != Some(&*desired.asked);
+        // Removing one of our annotations requests nothing: the Pod has the same one.
+        let pod = observed.pod(id).map(|(_, pod)| pod);
+        let before = live.asked.as_ref().or(pod.and_then(|it| it.asked.as_ref()));
+        let hash = live
+            .restart_hash
+            .as_ref()
+            .or(pod.and_then(|it| it.restart_hash.as_ref()));
+        let asked = before != Some(&desired.asked);
         if plan.growing == Some(Growing::Begun) {
             return;
         }
         plan.restarting = asked && !live.stopped && !input.claim.hibernated && plan.growing.is_none();
         let granted = asked || live.stopped || input.claim.hibernated;
-        if !granted && live.restart_hash.as_deref() != Some(&*desired.restart_hash) {
+        if !granted && hash != Some(&desired.restart_hash) {
             plan.restart_pending = true;
             return;
         }
@@ -71,6 +78,7 @@ pub(super) fn restart(input: &Input<'_>, plan: &mut Plan) {
         kind: Kind::Pod,
         name: child.name.clone(),
         uid: child.uid.clone(),
+        resource_version: None,
         allowed_by: Allowance::RestartAsked,
     });
 }

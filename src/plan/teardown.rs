@@ -58,6 +58,7 @@ fn delete(id: &ClaimId, slot: Slot, observed: &Observed) -> Option<Step> {
         kind,
         name: slot.name(id),
         uid,
+        resource_version: None,
         allowed_by: Allowance::DeletionPolicyDelete,
     })
 }

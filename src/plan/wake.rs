@@ -28,6 +28,11 @@ pub(super) fn agent(input: &Input<'_>, plan: &mut Plan) {
         } => (credentials.as_ref(), certificates::fingerprints(keys)),
         _ => (None, None),
     };
+    plan.config_pending = observed.current_report(&claim.id).is_some_and(|said| {
+        said.phase == MemberPhase::Running
+            && said.trouble.is_none()
+            && said.applied.config != desired.config_generation
+    });
     let behind = match observed.current_report(&claim.id) {
         // An agent that serves readiness has reported; what it said is gone.
         None => pod.ready,

@@ -47,6 +47,7 @@ impl InPlace {
     fn sized(&self, size: Size) -> Sized {
         let claim = Claim {
             size,
+            asked: None,
             ..self.claim.clone()
         };
         Sized {

@@ -9,6 +9,7 @@ mod secrets;
 
 pub use in_place::{InPlace, Sized};
 pub use object::{Kind, Object, Slot, hash};
+pub use objects::asked;
 pub use pod::DATABASE;
 pub use secrets::marker;
 

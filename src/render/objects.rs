@@ -26,7 +26,10 @@ use crate::engine::Engine;
 
 /// What the claim's owner asks for that takes a restart, as a hash: only this is ever granted one. A size that
 /// came to mean something else with a newer operator is not asked for.
-pub(super) fn asked(claim: &Claim) -> String {
+pub fn asked(claim: &Claim) -> String {
+    if let Some(asked) = &claim.asked {
+        return asked.clone();
+    }
     hash(&json!([
         claim.version.to_string(),
         claim.size.name,

@@ -99,7 +99,17 @@ pub(super) fn storage(claim: &Claim, observed: &Observed, growth_lasts: Option<D
     }
     let used = report.and_then(|report| report.disk_percent);
     used.and_then(|percent| filling(&name, percent))
-        .unwrap_or_else(|| Verdict::good(reason::READY, format!("PersistentVolumeClaim {name} is bound")))
+        .unwrap_or_else(|| Verdict::good(reason::READY, bound(claim, &name, volume)))
+}
+
+fn bound(claim: &Claim, name: &str, volume: &Volume) -> String {
+    let asked = claim.storage_asked;
+    match volume.requested.filter(|has| *has > asked) {
+        Some(has) => format!(
+            "PersistentVolumeClaim {name} is bound and stays at {has}: a volume cannot shrink to the requested {asked}"
+        ),
+        None => format!("PersistentVolumeClaim {name} is bound"),
+    }
 }
 
 fn is_growing(claim: &Claim, volume: &Volume) -> bool {
@@ -203,21 +213,21 @@ fn unbound(observed: &Observed) -> Option<Verdict> {
         Verdict::bad(
             reason::STORAGE_CLASS_MISSING,
             format!(
-                "PersistentVolumeClaim {name} names no StorageClass and the cluster has no default one: {words}. Mark one as default with the annotation storageclass.kubernetes.io/is-default-class=true, or delete this claim and create it with spec.storageClassName"
+                "PersistentVolumeClaim {name} names no StorageClass and the cluster has no default one: {words}. Mark one as default with the annotation storageclass.kubernetes.io/is-default-class=true, or set spec.storageClassName: kubectl get storageclass"
             ),
         )
     } else if message.contains("storageclass") && message.contains("not found") {
         Verdict::bad(
             reason::STORAGE_CLASS_MISSING,
             format!(
-                "PersistentVolumeClaim {name} cannot be provisioned: {words}. Create this StorageClass, or delete this claim and create it with a spec.storageClassName that exists: kubectl get storageclass"
+                "PersistentVolumeClaim {name} cannot be provisioned: {words}. Create this StorageClass, or set spec.storageClassName to one that exists: kubectl get storageclass"
             ),
         )
     } else {
         Verdict::bad(
             reason::PROVISIONING_FAILED,
             format!(
-                "PersistentVolumeClaim {name} cannot be provisioned ({why}): {words}. See: kubectl describe pvc {name}"
+                "PersistentVolumeClaim {name} cannot be provisioned ({why}): {words}. As long as there is no volume, spec.storage and spec.storageClassName can be changed. See: kubectl describe pvc {name}"
             ),
         )
     };
@@ -299,7 +309,7 @@ pub(super) fn ready(claim: &Claim, observed: &Observed, now: Timestamp) -> Verdi
         return verdict;
     }
     if child.deleting || claim.hibernated {
-        return stopping(&child.name);
+        return pod::stopping(&child.name, pod);
     }
     if !pod.ready && pod.trouble.is_none() && observed.volume(&claim.id).is_some_and(|(_, it)| !it.bound) {
         // Whatever else waits, waits for the volume.
@@ -342,7 +352,7 @@ fn running(claim: &Claim, observed: &Observed, child: &Child, pod: &Pod) -> Verd
             ),
         );
     };
-    member(claim, observed, report, &child.name, pod.ready)
+    member(claim, observed, report, (&child.name, pod))
 }
 
 /// What keeps an application out that uses the Secret.
@@ -361,14 +371,7 @@ fn unreachable(pod: &str, trouble: &Trouble) -> Verdict {
     )
 }
 
-fn stopping(pod: &str) -> Verdict {
-    Verdict::bad(
-        reason::STOPPING,
-        format!("Pod {pod} is stopping; if this lasts, see: kubectl describe pod {pod}"),
-    )
-}
-
-fn member(claim: &Claim, observed: &Observed, report: &Report, pod: &str, pod_ready: bool) -> Verdict {
+fn member(claim: &Claim, observed: &Observed, report: &Report, (pod, live): (&str, &Pod)) -> Verdict {
     let starting = |what: &str| {
         Verdict::bad(
             reason::STARTING,
@@ -392,7 +395,7 @@ fn member(claim: &Claim, observed: &Observed, report: &Report, pod: &str, pod_re
                 format!("the agent in Pod {pod} cannot go on and does not say why; see: kubectl logs {pod}"),
             );
         }
-        (MemberPhase::Stopping, _) => return stopping(pod),
+        (MemberPhase::Stopping, _) => return pod::stopping(pod, live),
         (MemberPhase::Starting, None) => return starting("starting"),
         (MemberPhase::Initializing, _) => return starting("being created"),
         (MemberPhase::Recovering, Some(trouble)) if trouble.reason == reason::ENGINE_UNREACHABLE => {
@@ -416,7 +419,7 @@ fn member(claim: &Claim, observed: &Observed, report: &Report, pod: &str, pod_re
     if report.write_test.is_none() || !recorded {
         return starting("being checked");
     }
-    if !pod_ready || !observed.endpoint_ready(&claim.id) {
+    if !live.ready || !observed.endpoint_ready(&claim.id) {
         let service = claim.id.base();
         return Verdict::bad(
             reason::ENDPOINT_NOT_READY,

@@ -36,9 +36,10 @@ pub(super) fn trouble(claim: &Claim, name: &str, pod: &Pod) -> Option<Verdict> {
             Verdict::bad(
                 reason::IMAGE_PULL_FAILED,
                 format!(
-                    "image {image} for {place} cannot be pulled{}. Check that it exists and that node {} may pull it: kubectl describe pod {name}",
+                    "image {image} for {place} cannot be pulled{}. Check that it exists and that node {} may pull it: kubectl describe pod {name}{}",
                     because(words),
-                    node(pod)
+                    node(pod),
+                    set_back(claim, container),
                 ),
             )
         }
@@ -64,6 +65,15 @@ pub(super) fn trouble(claim: &Claim, name: &str, pod: &Pod) -> Option<Verdict> {
         ),
     };
     Some(verdict)
+}
+
+/// What helps where there is no image of the requested version.
+fn set_back(claim: &Claim, container: &str) -> &'static str {
+    if container == DATABASE && claim.version.minor.is_some() {
+        ". If there is no such version, set spec.version back, or remove it: the Pod is then replaced at once"
+    } else {
+        ""
+    }
 }
 
 fn unschedulable(claim: &Claim, name: &str, message: &str) -> Verdict {
@@ -109,6 +119,20 @@ fn out_of_memory(claim: &Claim, container: &str, place: &str) -> Verdict {
             "{place} was killed because it used more memory than its limit{limit}; committed data is safe and it is started again. If it happens again, let the application ask for less at once, or create a claim of a larger size and copy the data"
         ),
     )
+}
+
+/// The Pod is being terminated. The database stops within seconds; other containers may take the whole grace period.
+pub(super) fn stopping(name: &str, pod: &Pod) -> Verdict {
+    let until = pod.gone_by.map(|by| format!(" and has until {by}"));
+    let until = until.unwrap_or_default();
+    let message = match pod.other_containers.as_slice() {
+        [] => format!("Pod {name} is stopping{until}; if this lasts, see: kubectl describe pod {name}"),
+        others => format!(
+            "Pod {name} is stopping{until}. It ends when all of its containers have ended: the database, which stops within seconds, and {}. If one of these is slow, make it end at SIGTERM, or change it to a native sidecar, which is stopped after the database",
+            others.join(", ")
+        ),
+    };
+    Verdict::bad(reason::STOPPING, message)
 }
 
 /// The node does not answer: its controller has said so, or the Pod should long be gone.
@@ -199,6 +223,47 @@ mod tests {
         for pod in [on_a_node(), stopping, just_late, nowhere] {
             assert_eq!(lost(&claim(), "orders-db-1-0", &pod, now), None);
         }
+    }
+
+    #[test]
+    fn a_pod_that_stops_says_for_whom_it_waits_and_until_when() {
+        let alone = Pod {
+            gone_by: Some(at("2026-01-01T00:14:00Z")),
+            ..on_a_node()
+        };
+        let message = stopping("orders-db-1-0", &alone).message;
+        assert!(message.contains("until 2026-01-01T00:14:00Z"), "{message}");
+        let meshed = Pod {
+            other_containers: vec!["istio-proxy".into()],
+            ..alone
+        };
+        let message = stopping("orders-db-1-0", &meshed).message;
+        assert!(
+            message.contains("istio-proxy") && message.contains("native sidecar"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn an_image_of_a_version_that_there_is_not_is_helped_by_setting_the_version_back() {
+        let pulled = |minor, container: &str| {
+            let mut claim = claim();
+            claim.version.minor = minor;
+            let pod = Pod {
+                trouble: Some(ContainerTrouble {
+                    container: container.into(),
+                    image: "postgres:17.99".into(),
+                    reason: "ErrImagePull".into(),
+                    message: "not found".into(),
+                }),
+                ..on_a_node()
+            };
+            trouble(&claim, "orders-db-1-0", &pod).unwrap().message
+        };
+        let helps = "set spec.version back";
+        assert!(pulled(Some(99), "database").contains(helps));
+        assert!(!pulled(None, "database").contains(helps));
+        assert!(!pulled(Some(99), "install-agent").contains(helps));
     }
 
     #[test]

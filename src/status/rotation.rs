@@ -18,10 +18,32 @@ pub fn end_waits(asked: Option<&str>, known: Option<&RotationStatus>) -> bool {
     asked.is_some() && asked != known.and_then(|it| it.previous_ended.as_deref())
 }
 
-/// What is known of rotations: by the admin Secret where it was read, else as before. One is done when the end of
-/// the credentials before it is set.
-pub(super) fn known(observed: &Observed, before: Option<&DatabaseClaimStatus>) -> Option<RotationStatus> {
-    let kept = || before?.rotation.clone();
+/// What is known of rotations: what is requested, and what is done.
+pub(super) fn known(
+    claim: &Claim,
+    observed: &Observed,
+    before: Option<&DatabaseClaimStatus>,
+) -> Option<RotationStatus> {
+    let done = done(observed, before);
+    let waits = rotation_waits(claim.rotation.as_deref(), done.as_ref());
+    let asked = claim.rotation.clone().filter(|_| waits);
+    if asked.is_none() && done.is_none() {
+        return None;
+    }
+    Some(RotationStatus {
+        asked,
+        ..done.unwrap_or_default()
+    })
+}
+
+/// What is done: by the admin Secret where it was read, else as before. A rotation is done when the end of the
+/// credentials before it is set.
+fn done(observed: &Observed, before: Option<&DatabaseClaimStatus>) -> Option<RotationStatus> {
+    let kept = || {
+        let known = before?.rotation.clone()?;
+        let is_done = known.done.is_some() || known.previous_ended.is_some();
+        is_done.then_some(RotationStatus { asked: None, ..known })
+    };
     let SecretState::Present {
         credentials: Some(credentials),
         ..
@@ -40,6 +62,7 @@ pub(super) fn known(observed: &Observed, before: Option<&DatabaseClaimStatus>) -
         return None;
     }
     Some(RotationStatus {
+        asked: None,
         done,
         previous_valid_until: credentials.previous_until().map(|it| format!("{it:.0}")),
         previous_ended,
@@ -56,7 +79,7 @@ pub(super) fn credentials(claim: &Claim, observed: &Observed, moment: Moment<'_>
         SecretState::Present { credentials, .. } => credentials.as_ref(),
         _ => None,
     };
-    let known = known(observed, moment.before);
+    let known = known(claim, observed, moment.before);
     let asked = rotation_waits(claim.rotation.as_deref(), known.as_ref());
     if !asked && !current.is_some_and(Credentials::previous_is_open) {
         return verdict;

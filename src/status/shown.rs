@@ -1,10 +1,13 @@
 //! What a status shows beside its conditions: the member, and what the defaults came to. Pure.
 
-use crate::api::v1::{Member, Resolved, ResolvedResources};
+use crate::api::v1::{Member, Resolved, ResolvedResources, RestartStatus};
 use crate::claim::Claim;
 use crate::class;
 use crate::plan::observed::Observed;
 use crate::render::Slot;
+
+/// Longest value of an annotation that a status repeats; the CRD has the same bound.
+const LONGEST: usize = 64;
 
 pub(super) fn member(claim: &Claim, observed: &Observed) -> Member {
     let report = observed.current_report(&claim.id);
@@ -39,4 +42,10 @@ pub(super) fn resolved(claim: &Claim, observed: &Observed) -> Resolved {
             .or_else(|| claim.storage_class.clone()),
         class: class::BUILT_IN.to_owned(),
     }
+}
+
+/// The newest request of a restart. One whose text is too long to be repeated is not known later.
+pub(super) fn restart(claim: &Claim) -> Option<RestartStatus> {
+    let asked = claim.restart.clone().filter(|it| it.len() <= LONGEST)?;
+    Some(RestartStatus { asked })
 }

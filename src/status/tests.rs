@@ -81,6 +81,7 @@ fn held_up(kind: Kind, message: &str) -> Observed {
         capacity: None,
         storage_class: None,
         growth: None,
+        never_bound: false,
     };
     let set = Detail::StatefulSet(Workload::default());
     Observed {

@@ -8,6 +8,8 @@
     clippy::indexing_slicing
 )]
 
+mod acts;
+mod again;
 mod cluster;
 mod crowd;
 mod deletion;
@@ -22,6 +24,7 @@ mod line;
 mod member;
 mod milestones;
 mod normal;
+mod pairs;
 mod program;
 mod resize;
 mod rights;
@@ -147,6 +150,13 @@ fn more_trials(bench: Option<&Bench>, durations: &Durations) -> Vec<Trial> {
         growth::a_growth_that_is_stuck_is_named_in_the_drivers_words_and_heals,
         growth::a_growth_that_is_refused_is_not_asked_for_at_every_pass,
         walks::a_claim_ends_where_a_fresh_one_with_its_spec_begins,
+        pairs::a_claim_that_is_stored_can_be_written_to_whatever_it_says,
+        pairs::a_claim_that_a_former_definition_took_can_be_written_to,
+        acts::a_restart_is_done_once_however_its_annotation_comes_and_goes,
+        acts::a_rotation_that_waits_is_not_withdrawn_by_taking_its_annotation_away,
+        again::under_delete_a_claim_that_is_applied_again_at_once_begins_anew,
+        again::under_retain_a_claim_that_is_applied_again_at_once_goes_on,
+        again::a_class_that_does_not_exist_is_corrected_in_place_or_by_applying_again,
         crowd::claims_that_are_held_up_together_are_looked_at_together,
         resize::a_refused_resize_is_one_restart_and_told_why,
         resize::a_full_quota_stops_nothing_but_the_larger_size,

@@ -148,14 +148,14 @@ pub async fn changes_that_cannot_be_honoured_are_refused(suite: &Suite) {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// A claim without `storage` has what its volume has; setting less is refused too.
+/// A claim without `storage` has what its volume has; setting less is refused too, and so is another class.
 pub async fn storage_is_not_lowered_below_what_the_volume_has(suite: &Suite) {
     let api = api(&suite.client, &suite.namespace("schema-shrink").await);
     create(&api, &claim("orders", &json!({}))).await.unwrap();
     let resolved = json!({"status": {"resolved": {
-        "image": "i", "version": "17", "storage": "5Gi", "class": "built-in",
+        "image": "i", "version": "17", "storage": "5Gi", "storageClassName": "standard", "class": "built-in",
         "resources": {"cpuRequest": "1", "cpuLimit": "1", "memory": "1Gi"},
-    }}});
+    }, "members": [{"name": "orders-db-1", "role": "primary", "ready": true, "storage": "5Gi"}]}});
     api.patch_status("orders", &PatchParams::default(), &Patch::Merge(resolved))
         .await
         .unwrap();
@@ -173,6 +173,16 @@ pub async fn storage_is_not_lowered_below_what_the_volume_has(suite: &Suite) {
     api.patch("orders", &PatchParams::default(), &grow)
         .await
         .expect("growing is allowed");
+    let class = |class: &str| Patch::Merge(json!({"spec": {"storageClassName": class}}));
+    let said = words(
+        api.patch("orders", &PatchParams::default(), &class("slow"))
+            .await
+            .expect_err("was accepted"),
+    );
+    assert!(said.contains("status.resolved.storageClassName"), "{said}");
+    api.patch("orders", &PatchParams::default(), &class("standard"))
+        .await
+        .expect("to name the class that the volume has changes nothing");
 }
 
 /// The data decides what a version may be: not another major, and nothing older than what has run.

@@ -203,6 +203,9 @@ async fn play_pod(
         pods.delete(POD, &gone).await.ok()?;
         return Some(());
     }
+    if !has_driver(client, namespace).await? {
+        return Some(());
+    }
     if !agent.is_of(&pod) {
         shown(claim, is_down).await;
     }
@@ -282,6 +285,13 @@ fn says(claim: &Value, condition: &str, reason: &str) -> bool {
 /// Whether it says that the database does not serve. Of one that is being deleted it need not.
 fn is_down(claim: &Value) -> bool {
     !says(claim, "Ready", "Ready") || claim["metadata"]["deletionTimestamp"].is_string()
+}
+
+/// Whether there is a driver for the volume that a Pod waits for.
+async fn has_driver(client: &Client, namespace: &str) -> Option<bool> {
+    let asks: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let class = asks.get_opt("orders-db-1").await.ok()??.spec?.storage_class_name;
+    Some(class.is_none_or(|it| [CLASS, FULL_CLASS, FIXED_CLASS].contains(&it.as_str())))
 }
 
 /// What the driver of [`CLASS`] would do: there is a volume, and it has what is asked for. That of [`FULL_CLASS`] says

@@ -287,6 +287,7 @@ pub async fn a_version_without_an_image_is_named_and_taken_back(scene: Scene) {
         .condition("orders", "Ready", "False", "ImagePullFailed")
         .await;
     assert!(said.contains(scene.engine.facts().missing_version), "{said}");
+    assert!(said.contains("set spec.version back"), "{said}");
     patch(&scene, json!({"spec": {"version": null}})).await;
     served_by_another(&scene, &before).await;
 }

@@ -57,8 +57,17 @@ pub async fn with_the_engine_frozen(scene: Scene) {
     served(&scene, &policy_delete(claim), &["before"]).await;
     let frozen = freeze(&scene).await;
     gone_with_its_claim::<DatabaseClaim>(&scene, &DeleteParams::default(), "orders").await;
+    // Applied again while the former Pod stops, as `kubectl replace --force` does.
+    scene.apply("orders", policy_delete(json!({}))).await;
+    scene
+        .condition("orders", "Ready", "False", "WaitingForRemoval")
+        .await;
+    assert_eq!(scene.claim("orders").await.status.unwrap().initialized_at, None);
     thaw(&frozen);
-    nothing_left(&scene).await;
+    scene.ready("orders").await;
+    scene.write("orders", "anew").await;
+    assert_eq!(scene.rows("orders").await, ["anew"], "a new database");
+    removed(&scene, &DeleteParams::default()).await;
 }
 
 /// The Pod waits for an image that does not exist, so nothing in it has ever run.

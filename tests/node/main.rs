@@ -141,6 +141,7 @@ scenarios![
     { once trouble::a_full_quota_for_pods_is_named_and_heals [Undisturbed] }
     { once trouble::a_limit_range_below_the_size_is_named_and_heals [Undisturbed] }
     { once trouble::a_policy_that_refuses_our_write_is_named_and_heals [Undisturbed] }
+    { once surroundings::a_container_that_ignores_sigterm_is_named_as_what_is_waited_for }
     { once surroundings::pod_security_that_refuses_a_changed_pod_is_named_and_heals [Undisturbed] }
     { once deletion::with_the_database_dead }
     { once deletion::with_the_engine_frozen }

@@ -1,6 +1,7 @@
 //! What is found decides what is done: the table of the API's section on deletion, row by row, and the states
 //! beside it in which data could be lost.
 
+use dbclaim::api::protocol::Initialized;
 use dbclaim::api::v1::EngineName;
 use dbclaim::plan::observed::{Detail, Ownership, SecretState};
 use dbclaim::render::{Kind, Slot};
@@ -38,6 +39,9 @@ rows![
     our_volume_without_secrets_is_served_with_new_passwords,
     our_volume_found_empty_is_never_initialised_again,
     our_volume_that_was_never_initialised_is,
+    a_volume_that_was_never_initialised_binds_no_version_and_no_names,
+    a_volume_that_was_never_bound_makes_way_for_another_class_or_size,
+    a_volume_that_was_bound_or_may_hold_data_makes_way_for_nothing,
     another_engine_or_major_version_is_refused,
     a_volume_in_another_class_is_blocked_instead_of_refused_by_the_api_server,
     any_foreign_object_is_a_name_that_is_taken_and_nothing_is_made,
@@ -46,6 +50,7 @@ rows![
     a_volume_that_is_gone_after_initialisation_is_never_made_anew,
     a_volume_that_is_gone_before_the_status_tells_of_its_data_is_never_made_anew,
     a_volume_that_is_gone_before_it_was_initialised_is_made_anew,
+    a_report_that_a_former_claim_has_left_holds_nothing_up,
     a_volume_of_ours_without_the_record_of_its_data_is_not_taken_for_a_new_one,
     a_record_that_is_lost_while_the_agent_runs_is_written_again,
     a_volume_that_is_being_deleted_is_never_used,
@@ -225,6 +230,104 @@ fn our_volume_that_was_never_initialised_is(engine: EngineName) {
     assert_eq!(cluster.data.len(), 1);
 }
 
+fn a_volume_that_was_never_initialised_binds_no_version_and_no_names(engine: EngineName) {
+    let other = match engine {
+        EngineName::Postgres => "18",
+        EngineName::Mysql => "8.4",
+    };
+    let mut cluster = undelete(engine);
+    cluster.data.clear();
+    let volume = cluster.record().unwrap().volume_id.clone();
+    cluster.record().unwrap().initialized = None;
+    cluster.spec.version = Some(other.into());
+    (cluster.spec.database, cluster.spec.username) = ("shop".into(), "clerk".into());
+    cluster.live();
+    let record = cluster.record().unwrap().clone();
+    assert_eq!(
+        [
+            &record.volume_id,
+            &record.major,
+            &record.database,
+            &record.username
+        ],
+        [&volume, other, "shop", "clerk"]
+    );
+    assert_eq!(cluster.data.len(), 1);
+    // From now on it binds.
+    cluster.spec.username = "app".into();
+    assert!(cluster.pass().resolved.is_err());
+    // While a Pod may be at it, it binds as well.
+    let mut cluster = Cluster::of(engine);
+    cluster.settle();
+    cluster.controllers();
+    cluster.spec.username = "clerk".into();
+    assert!(cluster.pass().resolved.is_err());
+}
+
+fn a_volume_that_was_never_bound_makes_way_for_another_class_or_size(engine: EngineName) {
+    let changes: [fn(&mut Cluster); 4] = [
+        |it| it.spec.storage_class_name = Some("fast".into()),
+        |it| it.spec.storage_class_name = None,
+        |it| it.spec.storage = Some("2Gi".into()),
+        |it| it.spec.storage = Some("200Gi".into()),
+    ];
+    for again in [false, true] {
+        for change in changes {
+            let mut cluster = Cluster::of(engine);
+            cluster.spec.storage_class_name = Some("slwo".into());
+            cluster.settle();
+            if again {
+                // The claim was deleted and created again, which leaves the volume.
+                cluster.recreate();
+                cluster.collect_former();
+            }
+            change(&mut cluster);
+            let text = cluster.pass().text();
+            let deletes = "delete, by NeverBound: PersistentVolumeClaim/orders-db-1";
+            assert!(text.contains(deletes), "{text}");
+            cluster.settle();
+            cluster.live();
+            assert_eq!(cluster.data.len(), 1);
+            let class = cluster.spec.storage_class_name.clone();
+            let Detail::Volume(volume) = &cluster.volume().unwrap().child.detail else {
+                panic!("a volume")
+            };
+            assert_eq!(volume.storage_class, class.or(Some("standard".into())));
+        }
+    }
+}
+
+fn a_volume_that_was_bound_or_may_hold_data_makes_way_for_nothing(engine: EngineName) {
+    let cases: [fn(&mut Cluster); 5] = [
+        |it| it.controllers(),
+        |it| it.said_initialized = true,
+        |it| it.record().unwrap().initialized = Some(initialized()),
+        |it| it.record().unwrap().claim = "shop/bills".into(),
+        |it| {
+            let Detail::Volume(volume) = &mut it.volume().unwrap().child.detail else {
+                panic!("a volume")
+            };
+            volume.identity = None;
+        },
+    ];
+    for case in cases {
+        let mut cluster = Cluster::of(engine);
+        cluster.spec.storage_class_name = Some("slow".into());
+        cluster.settle();
+        case(&mut cluster);
+        cluster.spec.storage_class_name = Some("fast".into());
+        let text = cluster.pass().text();
+        assert!(!text.contains("delete"), "{text}");
+    }
+}
+
+fn initialized() -> Initialized {
+    Initialized {
+        at: "2026-03-01T08:00:00Z".into(),
+        system_identifier: "73".into(),
+    }
+}
+
 fn another_engine_or_major_version_is_refused(engine: EngineName) {
     let (name, series, other_series, other) = match engine {
         EngineName::Postgres => ("postgres", "17", "18", "mysql"),
@@ -242,6 +345,7 @@ fn another_engine_or_major_version_is_refused(engine: EngineName) {
     let mut cluster = undelete(engine);
     cluster.record().unwrap().engine = other.into();
     assert_eq!(cluster.pass().text(), refused(&format!("{other} {series}")));
+    assert_eq!(cluster.known().unwrap().id, cluster.id);
 }
 
 fn a_volume_in_another_class_is_blocked_instead_of_refused_by_the_api_server(engine: EngineName) {
@@ -313,6 +417,19 @@ fn a_volume_that_is_gone_before_it_was_initialised_is_made_anew(engine: EngineNa
     create Volume
     again at once
     ");
+}
+
+fn a_report_that_a_former_claim_has_left_holds_nothing_up(engine: EngineName) {
+    // Deleted with `--cascade=orphan` under Delete: what has no owner any more is taken over, the volume is gone.
+    let mut cluster = ready(engine);
+    cluster.objects.retain(|it| it.child.kind != Kind::Pod);
+    cluster.remove(Slot::StatefulSet);
+    cluster.remove(Slot::Volume);
+    (cluster.said_initialized, cluster.taken_over) = (false, false);
+    let text = cluster.pass().text();
+    assert!(text.contains("create Volume"), "{text}");
+    cluster.live();
+    assert_eq!(cluster.data.len(), 1);
 }
 
 fn a_volume_of_ours_without_the_record_of_its_data_is_not_taken_for_a_new_one(engine: EngineName) {

@@ -8,6 +8,7 @@
 )]
 #![expect(unreachable_pub, reason = "modules of one program")]
 
+mod acts;
 mod adoption;
 mod cluster;
 mod credentials;

@@ -23,8 +23,9 @@ macro_rules! laws {
     ($($name:ident),* $(,)?) => { [$(Law { name: stringify!($name), holds: $name }),*] };
 }
 
-const LAWS: [Law; 18] = laws![
+const LAWS: [Law; 19] = laws![
     nothing_is_deleted_but_at_the_deletion_of_a_claim_whose_policy_is_delete,
+    no_volume_is_deleted_for_another_but_one_that_was_never_bound_and_then_by_its_version,
     what_was_not_observed_is_created_and_the_rest_is_written_by_its_uid_if_it_is_ours,
     what_was_not_read_is_not_written,
     no_object_is_written_twice_in_a_wave,
@@ -128,6 +129,39 @@ fn nothing_is_deleted_but_at_the_deletion_of_a_claim_whose_policy_is_delete(
     })
 }
 
+fn no_volume_is_deleted_for_another_but_one_that_was_never_bound_and_then_by_its_version(
+    cluster: &Cluster,
+    pass: &Pass,
+) -> bool {
+    let volume = pass.observed.volume(&cluster.id);
+    pass.plan.steps.iter().all(|step| match step {
+        Step::Delete {
+            kind,
+            uid,
+            resource_version,
+            allowed_by: Allowance::NeverBound,
+            ..
+        } => volume.is_some_and(|(child, volume)| {
+            let same = *uid == child.uid && resource_version.as_ref() == Some(&child.resource_version);
+            same && *kind == Kind::PersistentVolumeClaim
+                && volume.never_bound
+                && volume
+                    .identity
+                    .as_ref()
+                    .is_some_and(|it| it.initialized.is_none())
+                && !cluster.said_initialized
+                && !cluster.deleting
+                && !cluster.spec.paused
+        }),
+        Step::Delete {
+            kind: Kind::PersistentVolumeClaim,
+            allowed_by,
+            ..
+        } => *allowed_by == Allowance::DeletionPolicyDelete,
+        _ => true,
+    })
+}
+
 fn what_was_not_observed_is_created_and_the_rest_is_written_by_its_uid_if_it_is_ours(
     cluster: &Cluster,
     pass: &Pass,
@@ -170,7 +204,7 @@ fn no_object_is_written_twice_in_a_wave(_: &Cluster, pass: &Pass) -> bool {
 
 fn no_volume_is_made_where_data_was_ever_created(cluster: &Cluster, pass: &Pass) -> bool {
     let reported = cluster.report().is_some_and(|it| it.initialized.is_some());
-    !created(pass, Slot::Volume) || !(cluster.said_initialized || reported)
+    !created(pass, Slot::Volume) || !(cluster.said_initialized || reported && cluster.taken_over)
 }
 
 fn no_workload_is_made_on_a_volume_that_lost_its_record(cluster: &Cluster, pass: &Pass) -> bool {
@@ -298,7 +332,9 @@ fn no_engine_counts_on_memory_that_it_has_not_got(cluster: &Cluster, pass: &Pass
         return true;
     }
     let asked = Some(cluster.desired(claim, &pass.observed).asked);
-    let starts = pass.plan.restarting || cluster.spec.hibernated || live.stopped || live.asked == asked;
+    // Where the workload has lost what it says, its Pod says it.
+    let started_for = live.asked.clone().or_else(|| pod.asked.clone());
+    let starts = pass.plan.restarting || cluster.spec.hibernated || live.stopped || started_for == asked;
     let has = pod.memory == Some(claim.size.memory) && pod.asked == asked;
     let told = written(pass, Slot::Config).is_some() && !created(pass, Slot::Config);
     (starts || !told) && (starts || has || written(pass, Slot::StatefulSet).is_none())
@@ -319,7 +355,11 @@ fn what_is_started_anew_has_its_configuration(cluster: &Cluster, pass: &Pass) ->
     let (Ok(claim), Some((_, live))) = (&pass.resolved, pass.observed.workload(&cluster.id)) else {
         return true;
     };
-    let asked = live.asked != Some(cluster.desired(claim, &pass.observed).asked);
+    let pod = pass
+        .observed
+        .pod(&cluster.id)
+        .and_then(|(_, it)| it.asked.clone());
+    let asked = live.asked.clone().or(pod) != Some(cluster.desired(claim, &pass.observed).asked);
     let starts = written(pass, Slot::StatefulSet).is_some() && (asked || live.stopped);
     let configured = written(pass, Slot::Config).is_none() || created(pass, Slot::Config);
     configured || !(starts || replaces_a_pod(pass))

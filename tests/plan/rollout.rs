@@ -2,9 +2,10 @@
 
 use dbclaim::api::v1::{EngineName, SizeName};
 use dbclaim::class;
-use dbclaim::plan::observed::Detail;
+use dbclaim::plan::observed::{Detail, Workload};
 use dbclaim::render::{Kind, Slot};
 use insta::assert_snapshot;
+use serde_json::Value;
 
 use crate::cluster::{Cluster, Pass};
 
@@ -212,6 +213,33 @@ fn a_hand_edit_of_the_template_is_undone_without_a_restart() {
     });
     let (_, pods) = story(&mut cluster);
     assert_eq!(pods, 0);
+}
+
+#[test]
+fn annotations_that_are_taken_from_the_workload_ask_for_nothing() {
+    let takes: [fn(&mut Workload); 2] = [|it| it.asked = None, |it| it.restart_hash = None];
+    for take in takes {
+        for image in [
+            "registry.acme.com/dbclaim:0.1.0",
+            "registry.acme.com/dbclaim:0.2.0",
+        ] {
+            let mut cluster = Cluster::ready();
+            let name = Slot::StatefulSet.name(&cluster.id);
+            let Detail::StatefulSet(live) = &mut cluster.stored(Kind::StatefulSet, &name).child.detail else {
+                panic!("a StatefulSet")
+            };
+            take(live);
+            cluster.edit(Slot::StatefulSet, |it| {
+                it["metadata"]["annotations"]["platform.acme.com/asked"] = Value::Null;
+            });
+            cluster.settings.agent_image = image.into();
+            let (told, pods) = story(&mut cluster);
+            assert_eq!(pods, 0, "{told}");
+            let newer = image.ends_with("0.2.0");
+            assert_eq!(told.contains("apply StatefulSet"), !newer, "{told}");
+            assert_eq!(pass(&cluster).plan.restart_pending, newer);
+        }
+    }
 }
 
 /// A small MySQL that serves, and is to be a medium one.

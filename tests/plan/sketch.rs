@@ -395,6 +395,7 @@ impl VolumeSketch {
         volume.requested = Some(Bytes(self.gib * Bytes::GIB));
         volume.capacity = self.capacity.map(|gib| Bytes(gib * Bytes::GIB));
         volume.bound = self.capacity.is_some();
+        volume.never_bound = self.capacity.is_none();
         volume.storage_class = self.class.map(str::to_owned);
     }
 }

@@ -74,13 +74,9 @@ fn undelete() -> Fixture {
     };
     Fixture {
         references: References {
-            restart: None,
-            rotation: None,
-            end_previous: None,
-            without_tls: false,
             identity: Some(record),
             requested: Some(Bytes(8 * Bytes::GIB)),
-            capacity: None,
+            ..References::default()
         },
         ..smallest()
     }

@@ -18,6 +18,7 @@ mod cluster;
 mod growth;
 mod memory;
 mod milestones;
+mod served;
 mod start;
 mod states;
 mod words;
@@ -46,7 +47,7 @@ fn status_of(cluster: &Cluster, before: Option<&DatabaseClaimStatus>, now: Times
     match &pass.resolved {
         _ if cluster.deleting => status::terminating(moment),
         Ok(claim) => status::serving(claim, &pass.observed, &pass.plan, moment),
-        Err(violations) => status::refused(violations, moment),
+        Err(violations) => status::refused(violations, cluster.known().as_ref(), &pass.observed, moment),
     }
 }
 

@@ -98,7 +98,7 @@ fn every_message_is_a_sentence_and_says_what_to_do_where_somebody_can_act() {
 }
 
 #[test]
-fn not_accepted_is_never_ready_and_of_the_same_generation() {
+fn a_claim_that_has_made_nothing_and_is_not_accepted_says_why_it_is_not_ready() {
     for (name, cluster) in on_the_way().into_iter().chain(in_trouble()) {
         let status = lasting(&cluster);
         assert_eq!(status.observed_generation, Some(GENERATION), "{name}");

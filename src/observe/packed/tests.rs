@@ -108,14 +108,15 @@ fn growth() -> impl Strategy<Value = Box<Growth>> {
 
 fn volume() -> impl Strategy<Value = Volume> {
     let fields = (maybe(identity()), any::<bool>(), bytes(), bytes());
-    (fields, maybe(text()), maybe(growth())).prop_map(
-        |((identity, bound, requested, capacity), storage_class, growth)| Volume {
+    (fields, maybe(text()), maybe(growth()), any::<bool>()).prop_map(
+        |((identity, bound, requested, capacity), storage_class, growth, never_bound)| Volume {
             identity,
             bound,
             requested,
             capacity,
             storage_class,
             growth,
+            never_bound,
         },
     )
 }
@@ -144,7 +145,7 @@ fn pod() -> impl Strategy<Value = Pod> {
         flags,
         maybe(trouble),
         maybe(end),
-        maybe(time()),
+        (maybe(time()), prop::collection::vec(text(), 0..3)),
     )
         .prop_map(
             |(
@@ -154,7 +155,7 @@ fn pod() -> impl Strategy<Value = Pod> {
                 (ready, node_silent),
                 trouble,
                 last_end,
-                gone_by,
+                (gone_by, other_containers),
             )| {
                 let (restart_hash, asked, revision, wanted) = hashes;
                 let (resize_pending, unschedulable, node) = words;
@@ -173,6 +174,7 @@ fn pod() -> impl Strategy<Value = Pod> {
                     last_end,
                     node_silent,
                     gone_by,
+                    other_containers,
                 }
             },
         )
@@ -301,7 +303,7 @@ fn seen() -> impl Strategy<Value = Seen> {
     })
 }
 
-fn beside(shapes: &Shapes) -> Beside<'_> {
+fn other_containers(shapes: &Shapes) -> Beside<'_> {
     Beside {
         namespace: "shop",
         claim: CLAIM,
@@ -357,15 +359,15 @@ proptest! {
                     None => expected.push(seen),
                 }
             }
-            prop_assert_eq!(&objects.all(beside(&shapes)), &expected);
+            prop_assert_eq!(&objects.all(other_containers(&shapes)), &expected);
             prop_assert_eq!(objects.is_empty(), expected.is_empty());
         }
         let identities: Vec<_> = objects.identities(&shapes).collect();
         for (place, (seen, identity)) in expected.iter().zip(identities).enumerate() {
-            prop_assert_eq!(objects.get(place, beside(&shapes)), Some(seen.clone()));
+            prop_assert_eq!(objects.get(place, other_containers(&shapes)), Some(seen.clone()));
             prop_assert_eq!(identity, (seen.kind, Text::from(seen.uid.as_str())));
             let first = expected.iter().position(|it| it.kind == seen.kind && it.name == seen.name);
-            prop_assert_eq!(objects.place(seen.kind, &seen.name, beside(&shapes)), first);
+            prop_assert_eq!(objects.place(seen.kind, &seen.name, other_containers(&shapes)), first);
         }
     }
 }

@@ -332,22 +332,22 @@ pub fn changes() -> Vec<(&'static str, Value, Value, &'static [&'static str])> {
         ),
         ("storage removed", set.clone(), json!({"storage": null}), &[]),
         (
-            "storageClassName set",
+            "storageClassName set before there is a volume",
             bare.clone(),
             json!({"storageClassName": "fast"}),
-            &["storageClassName cannot be changed"],
+            &[],
         ),
         (
-            "storageClassName changed",
+            "storageClassName changed before there is a volume",
             set.clone(),
             json!({"storageClassName": "slow"}),
-            &["storageClassName cannot be changed"],
+            &[],
         ),
         (
-            "storageClassName removed",
+            "storageClassName removed before there is a volume",
             set.clone(),
             json!({"storageClassName": null}),
-            &["storageClassName cannot be changed"],
+            &[],
         ),
         (
             "database changed",

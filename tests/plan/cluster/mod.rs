@@ -19,7 +19,7 @@ use dbclaim::claim::{Claim, ClaimId};
 use dbclaim::plan::observed::{Child, Detail, Integrity, Observed, Ownership, SecretState, Warning};
 use dbclaim::plan::{self, Input, Plan, Rotation};
 use dbclaim::render::{Desired, Kind, Settings, Slot, render};
-use dbclaim::validate::{References, Violations, validate};
+use dbclaim::validate::{References, Violations, outline, validate};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -228,13 +228,20 @@ impl Cluster {
     /// One pass.
     pub fn pass(&self) -> Pass {
         let observed = self.observed();
+        let vacant = observed.is_vacant(&self.id, self.said_initialized);
+        let holds = observed
+            .volume(&self.id)
+            .filter(|(_, it)| !(vacant && it.never_bound));
         let references = References {
+            vacant,
+            requested: holds.and_then(|(_, it)| it.requested),
             restart: self.restart.clone(),
             rotation: self.rotation.clone(),
             end_previous: self.end_previous.clone(),
             ..references(&self.id, &observed)
         };
         let resolved = validate(&self.id, &self.spec, &references);
+        let resolved = resolved.map(|it| plan::settled(it, &observed));
         let plan = match (&resolved, self.deleting) {
             (_, true) => self.teardown(&observed),
             (Ok(claim), false) => plan::plan(Input {
@@ -242,6 +249,7 @@ impl Cluster {
                 desired: &self.desired(claim, &observed),
                 observed: &observed,
                 initialized_before: self.said_initialized,
+                taken_over: self.taken_over,
                 has_finalizer: self.has_finalizer,
                 not_in_place: self.not_in_place.as_deref(),
             }),
@@ -252,6 +260,11 @@ impl Cluster {
             resolved,
             plan,
         }
+    }
+
+    /// The claim as far as it can be told, however wrong it is.
+    pub fn known(&self) -> Option<Claim> {
+        outline(&self.id, &self.spec, &references(&self.id, &self.observed()))
     }
 
     fn teardown(&self, observed: &Observed) -> Plan {
@@ -393,6 +406,7 @@ fn references(id: &ClaimId, observed: &Observed) -> References {
         identity: volume.and_then(|it| it.identity.clone()),
         requested: volume.and_then(|it| it.requested),
         capacity: volume.and_then(|it| it.capacity),
+        vacant: false,
         restart: None,
         rotation: None,
         end_previous: None,

@@ -51,22 +51,22 @@ impl Cluster {
                 } => {
                     let stored = self.stored(*kind, name);
                     assert_eq!(stored.child.uid, *uid, "annotation of another {kind:?} {name}");
-                    match &mut stored.child.detail {
-                        Detail::Pod(pod) => annotate(pod, annotations),
-                        other => panic!("only Pods are annotated, not {other:?}"),
-                    }
+                    annotate(pod_of(stored), annotations);
                 }
                 Step::Resize {
                     name, uid, memory, ..
                 } => {
                     let stored = self.stored(Kind::Pod, name);
                     assert_eq!(stored.child.uid, *uid, "resize of another Pod {name}");
-                    match &mut stored.child.detail {
-                        Detail::Pod(pod) => pod.requested_memory = Some(*memory),
-                        other => panic!("only Pods are resized, not {other:?}"),
-                    }
+                    pod_of(stored).requested_memory = Some(*memory);
                 }
-                Step::Delete { kind, name, uid, .. } => self.delete(*kind, name, uid),
+                Step::Delete {
+                    kind,
+                    name,
+                    uid,
+                    resource_version,
+                    ..
+                } => self.delete(*kind, name, (uid, resource_version.as_ref())),
                 Step::Finalizer { present } => {
                     assert_ne!(self.has_finalizer, *present, "a finalizer that stands already");
                     self.has_finalizer = *present;
@@ -130,7 +130,7 @@ impl Cluster {
         };
     }
 
-    fn delete(&mut self, kind: Kind, name: &str, uid: &str) {
+    fn delete(&mut self, kind: Kind, name: &str, (uid, version): (&str, Option<&String>)) {
         let in_use = self.objects.iter().any(|it| it.child.kind == Kind::Pod);
         for slot in [Slot::AdminSecret, Slot::AppSecret] {
             if kind == Kind::Secret && slot.name(&self.id) == name {
@@ -146,6 +146,8 @@ impl Cluster {
         }
         let stored = self.stored(kind, name);
         assert_eq!(stored.child.uid, uid, "DELETE of another {kind:?} {name}");
+        let same = version.is_none_or(|it| *it == stored.child.resource_version);
+        assert!(same, "DELETE of another version of {kind:?} {name}");
         stored.child.deleting = true;
         if kind != Kind::PersistentVolumeClaim || !in_use {
             self.objects
@@ -218,6 +220,14 @@ fn volume(object: &Object) -> Volume {
         capacity: None,
         storage_class: spec["storageClassName"].as_str().map(str::to_owned),
         growth: None,
+        never_bound: true,
+    }
+}
+
+fn pod_of(stored: &mut Stored) -> &mut Pod {
+    match &mut stored.child.detail {
+        Detail::Pod(pod) => pod,
+        other => panic!("only Pods are annotated and resized, not {other:?}"),
     }
 }
 
@@ -244,7 +254,12 @@ fn changed(old: &Volume, new: &Volume) -> Volume {
     }
     Volume {
         identity: new.identity.clone(),
-        requested: new.requested,
+        // Nothing can be changed before there is a volume; that is tried again.
+        requested: if old.never_bound {
+            old.requested
+        } else {
+            new.requested
+        },
         ..old.clone()
     }
 }

@@ -4,6 +4,7 @@ use dbclaim::api::key;
 use dbclaim::api::protocol::{
     Applied, FORMAT, Initialized, MemberPhase, Report, TlsReport, Trouble, WriteTest,
 };
+use dbclaim::api::v1::EngineName;
 use dbclaim::claim::quantity::Bytes;
 use dbclaim::plan::observed::{Child, Detail, Ownership, Pod, SecretState, Workload};
 use dbclaim::render::{Kind, Slot};
@@ -27,6 +28,7 @@ impl Cluster {
             return;
         };
         volume.bound = true;
+        volume.never_bound = false;
         volume.capacity = volume.capacity.max(volume.requested);
         volume.storage_class = volume.storage_class.take().or(Some("standard".into()));
         let name = Slot::StatefulSet.name(&self.id);
@@ -144,7 +146,10 @@ impl Cluster {
         let system = found.unwrap_or_else(|| format!("system-of-{volume}"));
         self.data.insert(volume, system.clone());
         self.say(Report {
-            version: Some("17.5".into()),
+            version: Some(match self.spec.engine {
+                EngineName::Postgres => "17.5".into(),
+                EngineName::Mysql => "9.7.5".into(),
+            }),
             initialized: Some(Initialized {
                 at: "2026-03-01T08:00:00Z".into(),
                 system_identifier: system,
