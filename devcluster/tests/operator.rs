@@ -63,6 +63,62 @@ fn the_same_programs_are_the_same_image() -> Result<()> {
     Ok(())
 }
 
+/// The image holds no library, and so no NSS modules: the operator finds its API server by `/etc/hosts` all the same.
+#[test]
+fn names_resolve_without_any_library() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        ensure!(
+            std::env::var_os("CI").is_none(),
+            "in CI this test must run, and chroot needs root"
+        );
+        eprintln!("skipped: chroot needs root");
+        return Ok(());
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let binaries =
+        operator::build_binaries(&root, operator::Flavour::Cluster, &mut |step| eprintln!("{step}"))?;
+    let folder = std::env::temp_dir().join(format!("devcluster-{}-names", std::process::id()));
+    std::fs::create_dir_all(folder.join("etc"))?;
+    let outcome = is_reached_by_name(&folder, &binaries.dbclaim);
+    std::fs::remove_dir_all(&folder)?;
+    outcome
+}
+
+fn is_reached_by_name(folder: &Path, program: &Path) -> Result<()> {
+    let api_server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    api_server.set_nonblocking(true)?;
+    let port = api_server.local_addr()?.port();
+    let authority = rcgen::generate_simple_self_signed(["api.example".to_owned()])?;
+    std::fs::copy(program, folder.join("dbclaim"))?;
+    std::fs::write(folder.join("etc/hosts"), "127.0.0.1 api.example\n")?;
+    std::fs::write(folder.join("ca.crt"), authority.cert.pem())?;
+    let cluster =
+        json!({"server": format!("https://api.example:{port}"), "certificate-authority": "/ca.crt"});
+    let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": {"token": "x"}}]});
+    std::fs::write(folder.join("kubeconfig"), kubeconfig.to_string())?;
+    let mut operator = std::process::Command::new("/usr/sbin/chroot")
+        .arg(folder)
+        .args(["/dbclaim", "--agent-image", "registry.example/dbclaim:1"])
+        .env_clear()
+        .env("KUBECONFIG", "/kubeconfig")
+        .spawn()?;
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let reached = loop {
+        match api_server.accept() {
+            Ok(_) => break true,
+            Err(_) if std::time::Instant::now() > deadline || operator.try_wait()?.is_some() => break false,
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    let _ = operator.kill();
+    operator.wait()?;
+    ensure!(reached, "nobody came to api.example within 30 s");
+    Ok(())
+}
+
 /// Without nodes no Pod can run: that is what the error has to say, and the chart has to be accepted.
 async fn install_where_nothing_runs(cluster: &Cluster) -> Result<()> {
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/dbclaim");

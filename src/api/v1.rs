@@ -23,12 +23,12 @@ use serde::{Deserialize, Serialize};
     plural = "databaseclaims",
     singular = "databaseclaim",
     shortname = "dbclaim",
-    category = "databases",
+    shortname = "dbclaims",
     namespaced,
     status = "DatabaseClaimStatus",
     derive = "PartialEq",
     printcolumn(name = "Engine", type_ = "string", json_path = ".spec.engine"),
-    printcolumn(name = "Version", type_ = "string", json_path = ".status.resolved.version"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.members[0].version"),
     printcolumn(name = "Size", type_ = "string", json_path = ".spec.size"),
     printcolumn(name = "Team", type_ = "string", json_path = ".spec.team"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
@@ -57,10 +57,10 @@ use serde::{Deserialize, Serialize};
 )]
 #[x_kube(
     validation = Rule::new("self.engine != 'postgres' || !has(self.version) || self.version.matches('^(17|18)([.][0-9]+)?$')")
-        .message("version is not one of PostgreSQL's; available are 17 and 18, and exact ones of these such as 17.5")
+        .message(Message::Expression("'version \"' + self.version + '\" is not one of PostgreSQL; available are 17 and 18, and exact ones of these such as 17.5'".into()))
         .field_path(".version"),
     validation = Rule::new("self.engine != 'mysql' || !has(self.version) || self.version.matches('^(8[.]4|9[.]7)([.][0-9]+)?$')")
-        .message("version is not one of MySQL's; available are 8.4 and 9.7, and exact ones of these such as 9.7.4")
+        .message(Message::Expression("'version \"' + self.version + '\" is not one of MySQL; available are 8.4 and 9.7, and exact ones of these such as 9.7.4'".into()))
         .field_path(".version"),
     validation = Rule::new("self.engine == oldSelf.engine")
         .message("engine cannot be changed; create a new claim and copy the data"),
@@ -132,13 +132,18 @@ pub struct DatabaseClaimSpec {
     pub deletion_policy: DeletionPolicy,
 
     /// Parameters of the engine by name, such as `work_mem: 16MB`; values are text, so quote numbers and `on`.
+    /// All that can be set: https://github.com/acme/dbclaim/blob/main/docs/parameters.md
+    ///
     /// Those that can be changed while the engine runs are in force at once, others wait for a restart and are
     /// listed in `status.members[].pendingRestart` until then.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "parameters")]
     pub parameters: BTreeMap<String, String>,
 
-    /// Extensions of the engine that are created in the database, such as `pg_trgm` (PostgreSQL). They stand in the
+    /// Extensions of the engine that are created in the database, such as `pg_trgm` (PostgreSQL). All that there are:
+    /// https://github.com/acme/dbclaim/blob/main/docs/parameters.md
+    ///
+    /// They stand in the
     /// schema `extensions`, which is on the database's search path. One that is taken off the list stays in the
     /// database; drop it yourself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -153,7 +153,11 @@ impl fmt::Display for Takes {
                     spelled(*least),
                     spelled(*most),
                     names.join(", "),
-                    spelled(*plain)
+                    if *plain == 1.0 && !units.iter().any(|it| it.1 == 1.0) {
+                        "bytes".to_owned()
+                    } else {
+                        spelled(*plain)
+                    }
                 )
             }
         }
