@@ -153,10 +153,9 @@ impl fmt::Display for Takes {
                     spelled(*least),
                     spelled(*most),
                     names.join(", "),
-                    if *plain == 1.0 && !units.iter().any(|it| it.1 == 1.0) {
-                        "bytes".to_owned()
-                    } else {
-                        spelled(*plain)
+                    match spelled(*plain).as_str() {
+                        "1" => "bytes",
+                        unit => unit,
                     }
                 )
             }

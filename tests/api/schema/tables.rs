@@ -69,7 +69,11 @@ pub fn refused_at_creation() -> Vec<(&'static str, Value, &'static [&'static str
         (
             "version unknown",
             json!({"version": "9.6"}),
-            &["spec.version", "version \"9.6\" is not one", "available are 17 and 18"],
+            &[
+                "spec.version",
+                "version \"9.6\" is not one",
+                "available are 17 and 18",
+            ],
         ),
         (
             "version of PostgreSQL with three numbers",
@@ -79,7 +83,11 @@ pub fn refused_at_creation() -> Vec<(&'static str, Value, &'static [&'static str
         (
             "version of MySQL with one number",
             json!({"engine": "mysql", "version": "9"}),
-            &["spec.version", "version \"9\" is not one", "available are 8.4 and 9.7"],
+            &[
+                "spec.version",
+                "version \"9\" is not one",
+                "available are 8.4 and 9.7",
+            ],
         ),
         (
             "version of MySQL unknown",
