@@ -337,6 +337,8 @@ fn kept(mut objects: Objects, wish: &Wish) -> Objects {
         "DatabaseClaim orders",
         &[("", "spec"), ("/metadata", "annotations")],
     );
+    // The newest request, whatever it was.
+    without("DatabaseClaim orders", &[("/status", "restart")]);
     // Checked by itself.
     without("DatabaseClaim orders", &[("/status/members/0", "pendingRestart")]);
     without(
@@ -367,6 +369,11 @@ fn kept(mut objects: Objects, wish: &Wish) -> Objects {
         for condition in conditions.into_iter().flatten() {
             if condition["type"] == "UpdatePending" {
                 *condition = json!({"type": "UpdatePending"});
+            }
+            // A volume that has more than is asked for says so; the fresh claim asks for what the volume has.
+            let message = condition["message"].as_str().unwrap_or_default();
+            if let Some((bound, _)) = message.split_once(" and stays at ") {
+                condition["message"] = json!(bound);
             }
         }
     }

@@ -9,6 +9,25 @@ use serde_json::{Value, json};
 
 use crate::world::{Scene, eventually};
 
+/// A kind of object that a policy is tried on.
+pub trait Probe:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + std::fmt::Debug
+    + Serialize
+    + DeserializeOwned
+{
+}
+
+impl<K> Probe for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + Serialize
+        + DeserializeOwned
+{
+}
+
 /// A policy and what binds it to the namespace, both named for it.
 pub struct Policy {
     policies: Api<DynamicObject>,
@@ -42,25 +61,21 @@ impl Policy {
     }
 
     /// Waits until this object is refused, in words that contain these.
-    pub async fn refuses<K>(&self, scene: &Scene, probe: Value, words: &str)
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + Serialize
-            + DeserializeOwned,
-    {
-        let dry = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
-        let probe: K = serde_json::from_value(probe).unwrap();
-        eventually("a policy in force", || async {
-            match scene.api::<K>().create(&dry, &probe).await {
-                Ok(_) => Err("the probe would be made".to_owned()),
-                Err(error) if error.to_string().contains(words) => Ok(()),
-                Err(error) => Err(error.to_string()),
-            }
+    pub async fn refuses<K: Probe>(&self, scene: &Scene, probe: Value, words: &str) {
+        in_force::<K>(scene, probe, |answer| match answer {
+            Ok(_) => Err("the probe would be made".to_owned()),
+            Err(error) if error.to_string().contains(words) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        })
+        .await;
+    }
+
+    /// Waits until this object would be made with these words in it.
+    pub async fn adds<K: Probe>(&self, scene: &Scene, probe: Value, words: &str) {
+        in_force::<K>(scene, probe, |answer| {
+            let made = serde_json::to_string(&answer.map_err(|error| error.to_string())?);
+            let made = made.map_err(|error| error.to_string())?;
+            if made.contains(words) { Ok(()) } else { Err(made) }
         })
         .await;
     }
@@ -70,4 +85,21 @@ impl Policy {
             api.delete(&self.name, &DeleteParams::default()).await.unwrap();
         }
     }
+}
+
+/// The API server applies a policy some time after it was made: asks, without making anything, until the answer shows it.
+async fn in_force<K: Probe>(
+    scene: &Scene,
+    probe: Value,
+    shows: impl Fn(kube::Result<K>) -> Result<(), String>,
+) {
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let probe: K = serde_json::from_value(probe).unwrap();
+    eventually("a policy in force", || async {
+        shows(scene.api::<K>().create(&dry, &probe).await)
+    })
+    .await;
 }

@@ -77,6 +77,7 @@ pub async fn a_container_that_ignores_sigterm_is_named_as_what_is_waited_for(sce
         securityContext: Object.spec.containers.securityContext{allowPrivilegeEscalation: false,
             capabilities: Object.spec.containers.securityContext.capabilities{drop: ["ALL"]}}}]}}"#;
     let policy = Policy::make(&scene, "MutatingAdmissionPolicy", changes_pods(inject), json!({})).await;
+    policy.adds::<Pod>(&scene, restricted_pod(), "mesh-proxy").await;
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
     let pod = scene.api::<Pod>().get("orders-db-1-0").await.unwrap();
@@ -134,17 +135,23 @@ fn changes_pods(expression: &str) -> Value {
         "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}]})
 }
 
+/// A Pod that fits Pod Security `restricted`.
+fn restricted_pod() -> Value {
+    json!({"metadata": {"name": "probe"}, "spec": {
+        "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{"name": "probe", "image": "probe", "securityContext": {
+            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}})
+}
+
 /// Our Pods fit `restricted`; one into which a mesh puts its container does not.
 pub async fn pod_security_that_refuses_a_changed_pod_is_named_and_heals(scene: Scene) {
     let inject = r#"Object{spec: Object.spec{initContainers: [Object.spec.initContainers{
         name: "mesh-init", image: "mesh",
         securityContext: Object.spec.initContainers.securityContext{runAsUser: 0, runAsNonRoot: false}}]}}"#;
     let policy = Policy::make(&scene, "MutatingAdmissionPolicy", changes_pods(inject), json!({})).await;
-    let probe = json!({"metadata": {"name": "probe"}, "spec": {
-        "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [{"name": "probe", "image": "probe", "securityContext": {
-            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}});
-    policy.refuses::<Pod>(&scene, probe, "violates PodSecurity").await;
+    policy
+        .refuses::<Pod>(&scene, restricted_pod(), "violates PodSecurity")
+        .await;
     scene.apply("orders", json!({})).await;
     let parts = [
         "StatefulSet orders-db-1 cannot make Pod orders-db-1-0",

@@ -16,17 +16,20 @@ use crate::world::{HOME_CLASS, Scene, eventually};
 /// How soon after its cause trouble has its Event.
 const SOON: i64 = 30;
 
-/// Waits for the one Event of a reason on a claim.
-async fn event(scene: &Scene, claim: &str, reason: &str) -> Event {
+/// Waits for the one Event of a reason on a claim whose note has these words.
+async fn event(scene: &Scene, claim: &str, reason: &str, words: &str) -> Event {
     eventually(&format!("an Event {reason} on {claim}"), || async {
+        // A former claim of this name has Events too.
+        let uid = scene.claim(claim).await.uid();
         let all = scene.api::<Event>().list(&ListParams::default()).await;
         let all = all.map_err(|error| error.to_string())?.items;
-        let ours = all.into_iter().filter(|event| {
-            let about = event.regarding.clone().unwrap_or_default();
-            about.kind.as_deref() == Some("DatabaseClaim") && about.name.as_deref() == Some(claim)
+        let ours = all
+            .into_iter()
+            .filter(|event| event.regarding.clone().unwrap_or_default().uid == uid);
+        let (mut wanted, others): (Vec<_>, Vec<_>) = ours.partition(|event| {
+            let note = event.note.as_deref().unwrap_or_default();
+            event.reason.as_deref() == Some(reason) && note.contains(words)
         });
-        let (mut wanted, others): (Vec<_>, Vec<_>) =
-            ours.partition(|event| event.reason.as_deref() == Some(reason));
         match (wanted.pop(), wanted.is_empty()) {
             (Some(event), true) => Ok(event),
             (Some(event), false) => panic!("more than one Event {reason}: {event:?} and {wanted:?}"),
@@ -45,7 +48,7 @@ pub async fn named(scene: &Scene, reason: &str, parts: &[&str]) -> String {
     for part in parts {
         assert!(message.contains(part), "{part:?} is not in: {message}");
     }
-    let event = event(scene, "orders", reason).await;
+    let event = event(scene, "orders", reason, "").await;
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     let note = event.note.unwrap_or_default();
     for part in parts {
@@ -56,7 +59,7 @@ pub async fn named(scene: &Scene, reason: &str, parts: &[&str]) -> String {
 
 /// That the Event came soon after the claim was made.
 pub async fn soon(scene: &Scene, reason: &str) {
-    let event = event(scene, "orders", reason).await;
+    let event = event(scene, "orders", reason, "").await;
     let made = scene.claim("orders").await.creation_timestamp().unwrap();
     let after = event.event_time.unwrap().0.duration_since(made.0).as_secs();
     assert!(after <= SOON, "{reason} was told after {after} s");
@@ -65,7 +68,7 @@ pub async fn soon(scene: &Scene, reason: &str) {
 /// Ready again, and said so by one Event.
 pub async fn healed(scene: &Scene) {
     scene.ready("orders").await;
-    let over = event(scene, "orders", "Ready").await;
+    let over = event(scene, "orders", "Ready", "the trouble is over").await;
     assert_eq!(over.type_.as_deref(), Some("Normal"));
     scene.write("orders", "healed").await;
 }
@@ -224,7 +227,7 @@ pub async fn a_policy_that_refuses_our_write_is_named_and_heals(scene: Scene) {
     for part in ["create Service orders-db", "no Services here", name.as_str()] {
         assert!(stalled.contains(part), "{part:?} is not in: {stalled}");
     }
-    event(&scene, "orders", "ApiRefused").await;
+    event(&scene, "orders", "ApiRefused", "").await;
     soon(&scene, "ApiRefused").await;
     policy.remove().await;
     healed(&scene).await;
@@ -241,7 +244,7 @@ pub async fn an_out_of_memory_kill_is_named_with_its_limit_and_heals(scene: Scen
     }
     session.run(last).await.expect_err("killed before it ends");
     // The condition may be over before it is looked at; the Event stays.
-    let told = event(&scene, "orders", "OutOfMemory").await;
+    let told = event(&scene, "orders", "OutOfMemory", "").await;
     let note = told.note.unwrap_or_default();
     for part in [
         "container database of Pod orders-db-1-0",
@@ -297,7 +300,7 @@ pub async fn a_spoiled_secret_is_named_and_heals(scene: Scene) {
     scene
         .condition("orders", "CredentialsReady", "False", "SecretUnreadable")
         .await;
-    event(&scene, "orders", "SecretUnreadable").await;
+    event(&scene, "orders", "SecretUnreadable", "").await;
     soon(&scene, "SecretUnreadable").await;
     let good = patch(serde_json::to_value(&good).unwrap());
     secrets
