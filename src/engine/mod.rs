@@ -44,6 +44,8 @@ struct Facts {
     kept_back: fn(&str) -> Option<&'static str>,
     /// The most that a parameter may be, where memory decides that.
     most: fn(&str, Bytes) -> Option<Bytes>,
+    /// Parameters that the engine's use of memory grows with.
+    take_memory: &'static [&'static str],
     /// Extensions that a claim may list.
     extensions: &'static [&'static str],
     /// Whether it takes over the settings of a larger size while it runs.
@@ -156,6 +158,11 @@ impl Engine {
         Some(format!(
             "is {value:?} and must be at most {most}, of the {memory} that the size leaves to the engine"
         ))
+    }
+
+    /// Whether the engine's use of memory grows with a parameter.
+    pub fn takes_memory(self, name: &str) -> bool {
+        self.facts().take_memory.contains(&name)
     }
 
     /// Whether it takes over the settings of a larger size while it runs, so that it needs no restart for one. What it

@@ -23,6 +23,7 @@ pub(super) const FACTS: Facts = Facts {
     parameters: parameters::PARAMETERS,
     kept_back: parameters::kept_back,
     most: parameters::most,
+    take_memory: parameters::TAKE_MEMORY,
     extensions: &[],
     // The buffer pool, the redo log and the limit of connections are dynamic.
     grows_live: true,

@@ -26,6 +26,7 @@ pub(super) const FACTS: Facts = Facts {
     parameters: parameters::PARAMETERS,
     kept_back: parameters::kept_back,
     most: parameters::most,
+    take_memory: parameters::TAKE_MEMORY,
     extensions: &EXTENSIONS,
     // `shared_buffers` and `max_connections` are decided when it starts.
     grows_live: false,

@@ -8,6 +8,7 @@ use super::diagnosis::Verdict;
 use super::refusal::because;
 use crate::api::condition::reason;
 use crate::claim::{Claim, FIRST_MEMBER};
+use crate::engine::Engine;
 use crate::plan::observed::{ContainerTrouble, Pod};
 
 /// Name of the engine's container.
@@ -113,12 +114,28 @@ fn out_of_memory(claim: &Claim, container: &str, place: &str) -> Verdict {
     } else {
         String::new()
     };
+    let lower = lower(claim, container);
     Verdict::bad(
         reason::OUT_OF_MEMORY,
         format!(
-            "{place} was killed because it used more memory than its limit{limit}; committed data is safe and it is started again. If it happens again, let the application ask for less at once, or create a claim of a larger size and copy the data"
+            "{place} was killed because it used more memory than its limit{limit}; committed data is safe and it is started again. If it happens again, {lower}let the application ask for less at once, or change spec.size to a larger one"
         ),
     )
+}
+
+/// Which parameters of the claim the engine's use of memory grows with: they are what its owner can lower.
+fn lower(claim: &Claim, container: &str) -> String {
+    let engine = Engine::from(claim.engine);
+    let set: Vec<_> = claim
+        .parameters
+        .iter()
+        .filter(|(name, _)| container == DATABASE && engine.takes_memory(name))
+        .map(|(name, value)| format!("{name}: {value:?}"))
+        .collect();
+    match set.as_slice() {
+        [] => String::new(),
+        set => format!("lower what spec.parameters sets ({}), ", set.join(", ")),
+    }
 }
 
 /// The Pod is being terminated. The database stops within seconds; other containers may take the whole grace period.
@@ -287,6 +304,20 @@ mod tests {
             killed(&claim(), "orders-db-1-0", &pod, at("2026-01-02T00:00:20Z")),
             None
         );
+    }
+
+    #[test]
+    fn an_out_of_memory_kill_names_the_parameters_that_take_memory() {
+        let set = [
+            ("jit", "off"),
+            ("max_connections", "2000"),
+            ("max_locks_per_transaction", "4096"),
+        ];
+        let mut claim = claim();
+        claim.parameters = set.map(|(name, value)| (name.into(), value.into())).into();
+        let message = engine_killed(&claim, "orders-db-1-0").message;
+        let named = r#"(max_connections: "2000", max_locks_per_transaction: "4096")"#;
+        assert!(message.contains(named), "{message}");
     }
 
     #[test]

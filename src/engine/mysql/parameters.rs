@@ -147,6 +147,26 @@ pub fn kept_back(name: &str) -> Option<&'static str> {
     }
 }
 
+/// What the engine's use of memory grows with.
+pub const TAKE_MEMORY: &[&str] = &[
+    "binlog_cache_size",
+    "innodb_buffer_pool_size",
+    "innodb_log_buffer_size",
+    "join_buffer_size",
+    "max_allowed_packet",
+    "max_connections",
+    "max_heap_table_size",
+    "max_prepared_stmt_count",
+    "read_buffer_size",
+    "read_rnd_buffer_size",
+    "sort_buffer_size",
+    "table_definition_cache",
+    "table_open_cache",
+    "temptable_max_ram",
+    "thread_cache_size",
+    "tmp_table_size",
+];
+
 /// The most that a parameter may be, where memory decides that: the server must be able to start in it.
 pub fn most(name: &str, memory: Bytes) -> Option<Bytes> {
     let most = match name {
@@ -160,6 +180,13 @@ pub fn most(name: &str, memory: Bytes) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_takes_memory_can_be_set() {
+        for name in TAKE_MEMORY {
+            assert!(PARAMETERS.iter().any(|it| it.name == *name), "{name}");
+        }
+    }
 
     #[test]
     fn the_table_is_sorted_and_keeps_nothing_back() {

@@ -234,6 +234,27 @@ pub fn kept_back(name: &str) -> Option<&'static str> {
     }
 }
 
+/// What the engine's use of memory grows with.
+pub const TAKE_MEMORY: &[&str] = &[
+    "autovacuum_max_workers",
+    "autovacuum_work_mem",
+    "hash_mem_multiplier",
+    "logical_decoding_work_mem",
+    "maintenance_work_mem",
+    "max_connections",
+    "max_locks_per_transaction",
+    "max_parallel_maintenance_workers",
+    "max_parallel_workers",
+    "max_parallel_workers_per_gather",
+    "max_pred_locks_per_transaction",
+    "max_worker_processes",
+    "shared_buffers",
+    "temp_buffers",
+    "track_activity_query_size",
+    "wal_buffers",
+    "work_mem",
+];
+
 /// The most that a parameter may be, where memory decides that: the server must be able to start in it.
 pub fn most(name: &str, memory: Bytes) -> Option<Bytes> {
     let most = match name {
@@ -252,6 +273,13 @@ pub fn most(name: &str, memory: Bytes) -> Option<Bytes> {
 mod tests {
     use super::*;
     use crate::engine::Engine;
+
+    #[test]
+    fn what_takes_memory_can_be_set() {
+        for name in TAKE_MEMORY {
+            assert!(PARAMETERS.iter().any(|it| it.name == *name), "{name}");
+        }
+    }
 
     #[test]
     fn the_table_is_sorted_and_keeps_nothing_back() {
