@@ -204,6 +204,12 @@ impl Engine {
         let options = asked(self.facts().jdbc_options, to);
         format!("jdbc:{scheme}://{host}:{port}/{database}?user={user}&password={password}&{options}")
     }
+
+    /// The TLS mode by the name that libpq gives it, as its own entry for libraries that build their own address from
+    /// the parts. `None` where the engine's addresses have no such mode.
+    pub fn sslmode(self, to: &Connection<'_>) -> Option<&'static str> {
+        asked(self.facts().uri_options, to).strip_prefix("sslmode=")
+    }
 }
 
 fn asked([required, otherwise]: [&'static str; 2], to: &Connection<'_>) -> &'static str {

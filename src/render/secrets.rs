@@ -68,7 +68,9 @@ fn app(claim: &Claim, credentials: &Credentials, ca: &str) -> Object {
         (path::CA_FILE, ca.to_owned()),
     ];
     let kind = format!("servicebinding.io/{}", engine.binding_type());
-    secret(claim, Slot::AppSecret, kind, entries)
+    // Spring Cloud Bindings and others that take the parts know from it alone that TLS is wanted.
+    let mode = engine.sslmode(&to).map(|it| ("sslmode", it.to_owned()));
+    secret(claim, Slot::AppSecret, kind, entries.into_iter().chain(mode))
 }
 
 fn secret<'a>(

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dbclaim::api::protocol::{Credentials, Previous};
 use dbclaim::api::{key, label};
 use dbclaim::render::{Object, Slot, render};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 
-use super::{Fixture, credentials, full, keys, longest, pull_secrets, smallest, undelete};
+use super::{Fixture, credentials, full, keys, longest, mysql, pull_secrets, smallest, undelete};
 
 #[test]
 fn a_new_team_changes_labels_and_nothing_else() {
@@ -129,9 +130,48 @@ fn applications_find_what_the_service_binding_specification_promises() {
             ("password", "fixed-password"),
             ("uri", &uri),
             ("jdbc-uri", &jdbc),
+            ("sslmode", "require"),
             ("ca.crt", "the authority"),
         ])
     );
+}
+
+#[test]
+fn after_a_rotation_no_value_for_applications_has_the_former_password() {
+    let former = credentials();
+    let rotated = Credentials {
+        generation: former.generation + 1,
+        password: "next-word".into(),
+        previous: Some(Box::new(Previous {
+            password: Some(former.password.clone()),
+            ..Previous::default()
+        })),
+        ..Credentials::default()
+    };
+    for fixture in [smallest(), full(), mysql()] {
+        let claim = fixture.claim();
+        let desired = render(&claim, &fixture.settings, Some((&rotated, &keys())), None);
+        let app = desired.secrets.unwrap().app.body;
+        let secret: Secret = serde_json::from_value(app).unwrap();
+        for (key, value) in secret.data.unwrap() {
+            let value = String::from_utf8(value.0).unwrap();
+            assert!(!value.contains(&former.password), "{key} has the former password");
+        }
+    }
+}
+
+#[test]
+fn where_tls_is_not_required_sslmode_says_so_and_mysql_has_none() {
+    let mode = |fixture: Fixture| {
+        let app = fixture.objects()[&Slot::AppSecret].body.clone();
+        let secret: Secret = serde_json::from_value(app).unwrap();
+        let mode = secret.data.unwrap().remove("sslmode");
+        mode.map(|it| String::from_utf8(it.0).unwrap())
+    };
+    assert_eq!(mode(smallest()).as_deref(), Some("require"));
+    let lenient = smallest().with(json!({"tls": {"required": false}}));
+    assert_eq!(mode(lenient).as_deref(), Some("prefer"));
+    assert_eq!(mode(mysql()), None);
 }
 
 #[test]
