@@ -249,7 +249,7 @@ pub async fn an_out_of_memory_kill_is_named_with_its_limit_and_heals(scene: Scen
     for part in [
         "container database of Pod orders-db-1-0",
         "limit of 512Mi (size small)",
-        "larger size",
+        "change spec.size",
     ] {
         assert!(note.contains(part), "{part:?} is not in the Event: {note}");
     }
