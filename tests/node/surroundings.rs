@@ -71,12 +71,20 @@ pub async fn a_missing_default_storage_class_is_named_and_heals(scene: Scene) {
 
 /// Somebody has put a container into our Pod that does not end when it is told to. The database has stopped long before.
 pub async fn a_container_that_ignores_sigterm_is_named_as_what_is_waited_for(scene: Scene) {
-    let inject = r#"Object{spec: Object.spec{containers: [Object.spec.containers{
+    // An apply configuration cannot set lists such as a command.
+    let inject = r#"[JSONPatch{op: "add", path: "/spec/containers/-", value: Object.spec.containers{
         name: "mesh-proxy", image: object.spec.containers[0].image,
         command: ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"],
         securityContext: Object.spec.containers.securityContext{allowPrivilegeEscalation: false,
-            capabilities: Object.spec.containers.securityContext.capabilities{drop: ["ALL"]}}}]}}"#;
-    let policy = Policy::make(&scene, "MutatingAdmissionPolicy", changes_pods(inject), json!({})).await;
+            capabilities: Object.spec.containers.securityContext.capabilities{drop: ["ALL"]}}}}]"#;
+    let inject = json!({"patchType": "JSONPatch", "jsonPatch": {"expression": inject}});
+    let policy = Policy::make(
+        &scene,
+        "MutatingAdmissionPolicy",
+        changes_pods(&inject),
+        json!({}),
+    )
+    .await;
     policy.adds::<Pod>(&scene, restricted_pod(), "mesh-proxy").await;
     scene.apply("orders", json!({})).await;
     scene.ready("orders").await;
@@ -127,12 +135,12 @@ pub async fn a_container_that_ignores_sigterm_is_named_as_what_is_waited_for(sce
     scene.ready("orders").await;
 }
 
-fn changes_pods(expression: &str) -> Value {
+fn changes_pods(mutation: &Value) -> Value {
     json!({
         "failurePolicy": "Fail", "reinvocationPolicy": "Never",
         "matchConstraints": {"resourceRules": [
             {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]},
-        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}]})
+        "mutations": [mutation]})
 }
 
 /// A Pod that fits Pod Security `restricted`.
@@ -148,7 +156,14 @@ pub async fn pod_security_that_refuses_a_changed_pod_is_named_and_heals(scene: S
     let inject = r#"Object{spec: Object.spec{initContainers: [Object.spec.initContainers{
         name: "mesh-init", image: "mesh",
         securityContext: Object.spec.initContainers.securityContext{runAsUser: 0, runAsNonRoot: false}}]}}"#;
-    let policy = Policy::make(&scene, "MutatingAdmissionPolicy", changes_pods(inject), json!({})).await;
+    let inject = json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": inject}});
+    let policy = Policy::make(
+        &scene,
+        "MutatingAdmissionPolicy",
+        changes_pods(&inject),
+        json!({}),
+    )
+    .await;
     policy
         .refuses::<Pod>(&scene, restricted_pod(), "violates PodSecurity")
         .await;
