@@ -71,17 +71,10 @@ pub async fn a_missing_default_storage_class_is_named_and_heals(scene: Scene) {
 
 /// Somebody has put a container into our Pod that does not end when it is told to. The database has stopped long before.
 pub async fn a_container_that_ignores_sigterm_is_named_as_what_is_waited_for(scene: Scene) {
-    // An apply configuration cannot set lists such as a command.
-    let inject = r#"[JSONPatch{op: "add", path: "/spec/containers/-", value: Object.spec.containers{
-        name: "mesh-proxy", image: object.spec.containers[0].image,
-        command: ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"],
-        securityContext: Object.spec.containers.securityContext{allowPrivilegeEscalation: false,
-            capabilities: Object.spec.containers.securityContext.capabilities{drop: ["ALL"]}}}}]"#;
-    let inject = json!({"patchType": "JSONPatch", "jsonPatch": {"expression": inject}});
     let policy = Policy::make(
         &scene,
         "MutatingAdmissionPolicy",
-        changes_pods(&inject),
+        changes_pods(&stubborn_container()),
         json!({}),
     )
     .await;
@@ -133,6 +126,17 @@ pub async fn a_container_that_ignores_sigterm_is_named_as_what_is_waited_for(sce
     others.for_each(processes::Process::kill);
     policy.remove().await;
     scene.ready("orders").await;
+}
+
+/// Puts a container into a Pod that ignores SIGTERM.
+fn stubborn_container() -> Value {
+    // An apply configuration cannot set lists such as a command.
+    let inject = r#"[JSONPatch{op: "add", path: "/spec/containers/-", value: Object.spec.containers{
+        name: "mesh-proxy", image: object.spec.containers[0].image,
+        command: ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"],
+        securityContext: Object.spec.containers.securityContext{allowPrivilegeEscalation: false,
+            capabilities: Object.spec.containers.securityContext.capabilities{drop: ["ALL"]}}}}]"#;
+    json!({"patchType": "JSONPatch", "jsonPatch": {"expression": inject}})
 }
 
 fn changes_pods(mutation: &Value) -> Value {
