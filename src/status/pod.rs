@@ -109,12 +109,12 @@ pub(super) fn engine_killed(claim: &Claim, name: &str) -> Verdict {
 
 fn out_of_memory(claim: &Claim, container: &str, place: &str) -> Verdict {
     // The other container only copies a file; its limit is not the user's to choose.
-    let limit = if container == DATABASE {
-        format!(" of {} (size {})", claim.size.memory, claim.size.name)
+    let (limit, lower) = if container == DATABASE {
+        let limit = format!(" of {} (size {})", claim.size.memory, claim.size.name);
+        (limit, lower(claim))
     } else {
-        String::new()
+        (String::new(), String::new())
     };
-    let lower = lower(claim, container);
     Verdict::bad(
         reason::OUT_OF_MEMORY,
         format!(
@@ -124,12 +124,12 @@ fn out_of_memory(claim: &Claim, container: &str, place: &str) -> Verdict {
 }
 
 /// Which parameters of the claim the engine's use of memory grows with: they are what its owner can lower.
-fn lower(claim: &Claim, container: &str) -> String {
+fn lower(claim: &Claim) -> String {
     let engine = Engine::from(claim.engine);
     let set: Vec<_> = claim
         .parameters
         .iter()
-        .filter(|(name, _)| container == DATABASE && engine.takes_memory(name))
+        .filter(|(name, _)| engine.takes_memory(name))
         .map(|(name, value)| format!("{name}: {value:?}"))
         .collect();
     match set.as_slice() {
